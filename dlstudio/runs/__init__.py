@@ -1,0 +1,1 @@
+"""What a run is, wherever it came from: its folder, its recorder, its readers and its place in the catalogue."""

@@ -1,0 +1,551 @@
+"""Recording a run: any loop hands over its numbers, a background thread does the rest."""
+
+from __future__ import annotations
+
+import atexit
+import operator
+import threading
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from dlstudio.errors import DLStudioError, RunStopped
+from dlstudio.runs import folder as states
+from dlstudio.runs import process, registrar
+from dlstudio.runs.folder import RunFolder
+from dlstudio.telemetry.machine import MachineMonitor
+from dlstudio.telemetry.writer import ScalarRow, TelemetryWriter
+from dlstudio.tracking import environment
+
+if TYPE_CHECKING:
+    import torch
+
+    from dlstudio.runs.run import Run
+    from dlstudio.telemetry.hostcopy import HostCopy
+    from dlstudio.telemetry.probes import Clip, LayerProbe, Sample
+
+FLUSH_S = 0.4
+"""At most so much telemetry is in memory alone; a killed process loses no more."""
+POLL_S = 0.2
+MACHINE_S = 1.0
+REGISTRAR_CHECK_S = 5.0
+MAX_LATEST = 100
+"""So many metrics at most are kept in ``status.json`` and mirrored to MLflow."""
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A command from the journal, such as ``Command("set", {"lr": 1e-4})``."""
+
+    name: str
+    arguments: dict[str, Any]
+
+
+@dataclass(slots=True)
+class _Row:
+    """A logged row of which some values are still on their way from the device."""
+
+    step: int
+    time_s: float
+    values: dict[str, float]
+    keys: list[str]
+    copy: HostCopy
+
+
+@dataclass(slots=True)
+class _Watch:
+    probe: LayerProbe
+    family: str
+    optimizers: list[torch.optim.Optimizer] = field(default_factory=list)
+    samples: list[Sample] = field(default_factory=list)
+    clips: list[Clip] = field(default_factory=list)
+    # (optimiser steps done, step logged) at the most recent `log`; maps step counts to the user's own numbering.
+    logged_at: tuple[int, int] | None = None
+    log_precedes_step: bool | None = None
+
+
+class Recorder:
+    """Writes one run; use it as a context manager.
+
+    Afterwards the run has a terminal status: FINISHED, FAILED with the exception, or KILLED when it was stopped. All
+    methods return at once: disk, catalogue and device are never waited for, and their failures never reach the loop.
+
+    Args:
+        folder: the folder of a run that exists already (see `record`, which makes one).
+        resume_step: for a continued run, the step its checkpoint was taken at.
+    """
+
+    def __init__(self, folder: RunFolder, *, resume_step: int | None = None) -> None:
+        self._files = folder
+        self.resume_step = resume_step
+        self.defer_control = False
+        """True leaves commands to the loop, which asks with `take_commands` (distributed training)."""
+        self._rows: list[ScalarRow | _Row] = []
+        self._events: list[dict[str, Any]] = []
+        self._watches: list[_Watch] = []
+        self._handlers: dict[str, Callable[..., Any]] = {}
+        self._commands: list[Command] = []
+        self._has_commands = False
+        self._next_step = 0 if resume_step is None else resume_step + 1
+        self._latest: dict[str, float] = {}
+        self._stop = threading.Event()
+        self._flushing = threading.Lock()
+        self._open = False
+
+    # -- life -----------------------------------------------------------------------------------------------------
+
+    def __enter__(self) -> Self:
+        self._writer = TelemetryWriter(self._files.path / "telemetry", resumed_at=self.resume_step)
+        self._machine = MachineMonitor()
+        self._control_offset = int(self._files.status.get("control_offset", 0))
+        self._set_status(states.RUNNING, worker=process.identity(), started=time.time(), reason=None, ended=None)
+        self._open = True
+        if self.resume_step is not None:
+            self.event("resumed", f"continued from step {self.resume_step}", step=self.resume_step)
+        self._thread = threading.Thread(target=self._background, name="dlstudio-recorder", daemon=True)
+        self._thread.start()
+        registrar.remember(self._files)
+        registrar.ensure(self._files.home)
+        _settle_at_exit()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> bool:
+        if kind is None:
+            self._close(states.FINISHED, None)
+        elif issubclass(kind, RunStopped):
+            self._close(states.KILLED, str(error) or "stopped on request")
+            return True
+        elif issubclass(kind, SystemExit) and getattr(error, "code", 1) in (None, 0):
+            self._close(states.FINISHED, None)
+        elif issubclass(kind, KeyboardInterrupt):
+            self._close(states.KILLED, "interrupted from the keyboard")
+        else:
+            text = "".join(traceback.format_exception(kind, error, tb))
+            self._close(states.FAILED, describe_error(error), traceback=text)
+        return False
+
+    def _close(self, status: str, reason: str | None, **changes: Any) -> None:
+        if not self._open:
+            return
+        self._open = False
+        self._stop.set()
+        self._thread.join()
+        for watch in self._watches:
+            watch.probe.close()
+        self._flush(wait=True)
+        self._writer.close()
+        n_lost = self._writer.n_lost
+        self._set_status(
+            status,
+            reason=reason,
+            ended=time.time(),
+            n_lost=n_lost,
+            step=self._next_step - 1,
+            latest=self._latest,
+            **changes,
+        )
+        registrar.ensure(self._files.home)
+
+    def _set_status(self, status: str | None = None, **changes: Any) -> None:
+        try:
+            self._files.set_status(status, **changes)
+        except OSError as error:
+            self._writer._warn(error)
+
+    # -- what a loop calls ------------------------------------------------------------------------------------------
+
+    @property
+    def run(self) -> Run:
+        """The run being recorded, as any reader sees it."""
+        from dlstudio.runs.run import Run
+
+        return Run(self._files)
+
+    @property
+    def folder(self) -> Path:
+        """The run's folder; files put here are artifacts of the run."""
+        return self._files.path
+
+    @property
+    def n_lost(self) -> int:
+        """Telemetry rows that could not be written."""
+        return self._writer.n_lost
+
+    def log(self, values: Mapping[str, float | torch.Tensor], step: int | None = None) -> None:
+        """Record scalars of one step, and carry out what was asked of the run meanwhile.
+
+        A pause blocks here, a stop raises `RunStopped` here.
+
+        Args:
+            values: numbers, or one-element tensors on any device; a tensor's value is that at the time of the call,
+                and the device is not waited for. NaN and ±inf are recorded as such.
+            step: the optimiser step; one more than in the last call when None.
+
+        Raises:
+            DLStudioError: a value is no number or a tensor of several elements.
+            RunStopped: someone stopped the run.
+
+        Example:
+            >>> rec.log({"loss": loss, "lr": 1e-3}, step=step)
+        """
+        if not self._open:
+            raise DLStudioError("an open recorder", "one that is closed", "Log inside `with dls.record(...) as rec:`.")
+        if step is None:
+            step = self._next_step
+        elif step.__class__ is not int:
+            step = _as_step(step)
+        self._next_step = step + 1
+        row: ScalarRow | _Row | None = None
+        for value in values.values():
+            if value.__class__ is not float:
+                row = self._convert(values, step)
+                break
+        self._rows.append((step, time.time(), dict(values)) if row is None else row)  # type: ignore[arg-type]
+        if self._watches:
+            for watch in self._watches:
+                if watch.log_precedes_step is None:
+                    watch.log_precedes_step = watch.probe.n_steps == 0
+                watch.logged_at = (watch.probe.n_steps, step)
+        if self._has_commands and not self.defer_control:
+            self._execute(step)
+
+    def watch(
+        self,
+        model: torch.nn.Module,
+        optimizer: torch.optim.Optimizer | None = None,
+        *,
+        every: int | None = None,
+    ) -> None:
+        """Record gradient, weight and update norms of every parameter from now on.
+
+        Args:
+            model: the module being trained; compiled and wrapped ones included.
+            optimizer: the optimiser that steps it; found at its first step when None.
+            every: sample every so many optimiser steps. None samples the first steps all and then as often as
+                1 % of the training time allows.
+
+        Raises:
+            DLStudioError: `model` has no parameters or `every` is below 1.
+        """
+        from dlstudio.telemetry.probes import LayerProbe
+
+        if not hasattr(model, "named_parameters") or not any(True for _ in model.parameters()):
+            raise DLStudioError(
+                "a torch.nn.Module with parameters", type(model).__name__, "Pass the model that is trained."
+            )
+        if every is not None and (not isinstance(every, int) or every < 1):
+            raise DLStudioError("every to be a whole number of 1 or more", f"every={every!r}", "Use 1 for every step.")
+        family = "layers" if not self._watches else f"layers{len(self._watches) + 1}"
+        watch = _Watch(
+            probe=LayerProbe(model, optimizer, every, lambda s: watch.samples.append(s), lambda c: watch.clips.append(c)),
+            family=family,
+            optimizers=[] if optimizer is None else [optimizer],
+        )
+        self._watches.append(watch)
+
+    def event(self, kind: str, message: str = "", *, step: int | None = None, **data: Any) -> None:
+        """Record that something happened; `data` is any JSON-able detail."""
+        row = {"step": step, "kind": kind, "message": message, "data": data, "time": time.time()}
+        self._events.append(row)
+
+    def on(self, command: str, handler: Callable[..., Any]) -> None:
+        """Call ``handler(**arguments)`` for ``"checkpoint"`` or ``"set"`` instead of the default."""
+        self._handlers[command] = handler
+
+    def take_commands(self) -> list[Command]:
+        """Return the commands that wait, for loops that set `defer_control`."""
+        taken, self._commands = self._commands, []
+        self._has_commands = False
+        return taken
+
+    # -- control ----------------------------------------------------------------------------------------------------
+
+    def _execute(self, step: int) -> None:
+        for command in self.take_commands():
+            self.carry_out(command, step)
+
+    def carry_out(self, command: Command, step: int) -> None:
+        """Do what a command asks and journal it as an event.
+
+        Raises:
+            RunStopped: the command is a stop.
+        """
+        if command.name == "pause":
+            self._pause(step)
+        elif command.name == "stop":
+            self.event("stop", "stopped on request", step=step)
+            raise RunStopped("stopped on request")
+        elif command.name == "set":
+            self._set(step, **command.arguments)
+        elif command.name == "checkpoint":
+            handler = self._handlers.get("checkpoint")
+            if handler is None:
+                self.event("warning", "this loop saves no checkpoints: rec.on('checkpoint', save) would", step=step)
+            else:
+                handler(**command.arguments)
+
+    def _pause(self, step: int) -> None:
+        self.event("pause", "paused on request", step=step)
+        self._set_status(states.PAUSED)
+        while True:
+            for command in self.take_commands():
+                if command.name == "resume":
+                    self.event("resume", "resumed on request", step=step)
+                    self._set_status(states.RUNNING)
+                    return
+                if command.name != "pause":
+                    self.carry_out(command, step)
+            time.sleep(0.05)
+
+    def _set(self, step: int, lr: float) -> None:
+        groups = [group for watch in self._watches for opt in watch.optimizers for group in opt.param_groups]
+        old = float(groups[0]["lr"]) if groups else None
+        handler = self._handlers.get("set")
+        if handler is not None:
+            handler(lr=lr)
+        elif groups:
+            for group in groups:
+                if hasattr(group["lr"], "fill_"):
+                    group["lr"].fill_(lr)
+                else:
+                    group["lr"] = lr
+        else:
+            self.event("warning", "no optimiser to set lr on: call rec.watch(model, optimizer)", step=step)
+            return
+        self.event("set", f"learning rate set to {lr:g}", step=step, lr=lr, old=old)
+
+    # -- background ---------------------------------------------------------------------------------------------------
+
+    def _background(self) -> None:
+        last_flush = last_machine = last_registrar = time.monotonic()
+        while not self._stop.wait(POLL_S):
+            found, self._control_offset = self._files.commands(self._control_offset)
+            if found:
+                self._commands += [Command(c.get("command", ""), c.get("arguments") or {}) for c in found]
+                self._has_commands = True
+            now = time.monotonic()
+            if now - last_flush >= FLUSH_S - POLL_S / 2:
+                last_flush = now
+                machine = None
+                if now - last_machine >= MACHINE_S - POLL_S / 2:
+                    last_machine = now
+                    machine = self._machine.read()
+                self._flush(machine=machine)
+            if now - last_registrar >= REGISTRAR_CHECK_S:
+                last_registrar = now
+                registrar.ensure(self._files.home)
+
+    def _flush(self, *, wait: bool = False, machine: dict[str, float] | None = None) -> None:
+        """Hand everything that has arrived to the writer; `wait` for the device too."""
+        with self._flushing:
+            rows = self._collect_rows(wait)
+            for watch in self._watches:
+                rows += self._collect_clips(watch, wait)
+                rows += self._collect_samples(watch, wait)
+            self._writer.scalars(rows)
+            for _, _, values in rows:
+                self._latest.update(values)
+            if len(self._latest) > MAX_LATEST:
+                self._latest = dict(list(self._latest.items())[:MAX_LATEST])
+            n_events = len(self._events)
+            events = self._events[:n_events]
+            del self._events[:n_events]
+            self._writer.events(events)
+            if machine is not None:
+                self._writer.machine([(self._next_step - 1, time.time(), machine)])
+                self._set_status(step=self._next_step - 1, latest=self._latest, n_lost=self._writer.n_lost)
+
+    def _collect_rows(self, wait: bool) -> list[ScalarRow]:
+        count = len(self._rows)
+        taken: list[ScalarRow] = []
+        for row in self._rows[:count]:
+            if isinstance(row, _Row):
+                if wait:
+                    row.copy.wait()
+                elif not row.copy.ready:
+                    break
+                arrived = dict(zip(row.keys, row.copy.numpy().tolist(), strict=True))
+                row = (row.step, row.time_s, {key: arrived.get(key, value) for key, value in row.values.items()})
+            taken.append(row)
+        del self._rows[: len(taken)]
+        return taken
+
+    def _collect_clips(self, watch: _Watch, wait: bool) -> list[ScalarRow]:
+        rows: list[ScalarRow] = []
+        while watch.clips:
+            clip = watch.clips[0]
+            if wait:
+                clip.total_norm.wait()
+            step = _step_of(watch, clip.step_count)
+            if step is None or not clip.total_norm.ready:
+                break
+            total = float(clip.total_norm.numpy()[0])
+            coefficient = min(1.0, clip.max_norm / (total + 1e-6))
+            rows.append((step, clip.time_s, {"grad_norm": total, "clip_coefficient": coefficient}))
+            watch.clips.pop(0)
+        return rows
+
+    def _collect_samples(self, watch: _Watch, wait: bool) -> list[ScalarRow]:
+        n_parameters = len(watch.probe.names)
+        layers, rows = [], []
+        while watch.samples:
+            sample = watch.samples[0]
+            if wait:
+                sample.vector.wait()
+            step = _step_of(watch, sample.step_count) if not wait else _last_step_of(watch, sample.step_count)
+            if step is None or not sample.vector.ready:
+                break
+            matrix = sample.vector.numpy().reshape(3, n_parameters)
+            layers.append((step, sample.time_s, matrix))
+            if watch.probe.n_clips == 0:
+                rows.append((step, sample.time_s, {"grad_norm": _root_sum_square(matrix[0])}))
+            watch.samples.pop(0)
+        self._writer.layers(watch.family, watch.probe.names, layers)
+        return rows
+
+    def _convert(self, values: Mapping[str, Any], step: int) -> ScalarRow | _Row:
+        converted: dict[str, float] = {}
+        keys, tensors = [], []
+        for key, value in values.items():
+            if hasattr(value, "detach"):
+                if value.numel() != 1 or value.is_complex():
+                    raise _no_number(key, f"a {value.dtype} tensor of shape {tuple(value.shape)}")
+                if value.device.type == "cpu":
+                    converted[key] = float(value.item())
+                else:
+                    keys.append(key)
+                    tensors.append(value)
+                    converted[key] = float("nan")
+            else:
+                try:
+                    converted[key] = float(value)
+                except (TypeError, ValueError) as error:
+                    raise _no_number(key, f"{value!r} of type {type(value).__name__}") from error
+            if not isinstance(key, str):
+                raise DLStudioError("text as the name of a metric", repr(key), "Use a string key.")
+        if not tensors:
+            return step, time.time(), converted
+        from dlstudio.telemetry.hostcopy import stack_scalars
+
+        return _Row(step, time.time(), converted, keys, stack_scalars(tensors))
+
+
+def _root_sum_square(norms: Any) -> float:
+    import numpy as np
+
+    return float(np.sqrt(np.sum(np.square(norms, dtype=np.float64))))
+
+
+def _step_of(watch: _Watch, count: int) -> int | None:
+    """The logged step of the optimiser step number `count`; None while it has not been logged yet.
+
+    Loops log before or after the optimiser steps; which one is seen at the first call.
+    """
+    if watch.logged_at is None:
+        return None
+    n_steps, logged = watch.logged_at
+    if watch.log_precedes_step:
+        return logged + (count - n_steps) if count <= n_steps else None
+    return logged + (count - (n_steps - 1)) if count < n_steps else None
+
+
+def _last_step_of(watch: _Watch, count: int) -> int:
+    """As `_step_of`, for samples that will not see another `log`."""
+    if watch.logged_at is None:
+        return count
+    n_steps, logged = watch.logged_at
+    return logged + count - (n_steps if watch.log_precedes_step else n_steps - 1)
+
+
+def _as_step(step: Any) -> int:
+    try:
+        return operator.index(step)
+    except TypeError:
+        if isinstance(step, float) and step.is_integer():
+            return int(step)
+        raise DLStudioError("a whole number as the step", repr(step), "Count optimiser steps.") from None
+
+
+def _no_number(key: object, got: str) -> DLStudioError:
+    return DLStudioError(
+        f"a number or a one-element tensor for {key!r}", got, "Reduce it first, for instance with .mean()."
+    )
+
+
+def describe_error(error: BaseException | None) -> str:
+    """Say in words why a loop ended, with what to change where that is known."""
+    name, text = type(error).__name__, str(error).strip()
+    first = text.splitlines()[0] if text else ""
+    if name == "OutOfMemoryError" or "CUDA out of memory" in text:
+        return (
+            f"out of GPU memory: {first} Halve batch_size (and double accumulate to keep the effective batch), "
+            "or use precision='bf16-mixed'."
+        )
+    if isinstance(error, MemoryError) or "can't allocate memory" in text or "not enough memory" in text:
+        return f"out of host memory ({name}: {first}). Use a smaller batch_size, data set or model."
+    return f"{name}: {first}" if first else name
+
+
+def plain(value: Any) -> Any:
+    """A JSON-able stand-in for any value of a config: itself where possible, else its description."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        return [plain(item) for item in list(value)[:1000]]
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if hasattr(value, "item") and getattr(value, "size", 0) == 1 and not callable(getattr(value, "size", None)):
+        return plain(value.item())
+    text = getattr(value, "__name__", None) or repr(value)
+    return text if len(text) <= 500 else text[:497] + "…"
+
+
+def record(
+    name: str | None = None,
+    *,
+    config: Mapping[str, Any] | None = None,
+    tags: Mapping[str, str] | None = None,
+) -> Recorder:
+    """Record a run from any hand-written loop.
+
+    Afterwards (at the end of the ``with`` block) the run is in the catalogue as a plain MLflow run with its
+    parameters, headline metrics, artifacts and final status, and can be opened by its name.
+
+    Args:
+        name: what to call the run; names may repeat, the latest is found first.
+        config: settings of the run; become MLflow parameters.
+        tags: words about the run; become MLflow tags.
+
+    Raises:
+        DLStudioError: the name is not usable, or the studio home cannot be written.
+
+    Example:
+        >>> with dls.record("my-run", config={"lr": 1e-3}) as rec:
+        ...     rec.watch(model, optimizer)
+        ...     for step, batch in enumerate(batches):
+        ...         rec.log({"loss": train_step(batch)}, step=step)
+    """
+    config = plain(config or {})
+    folder = RunFolder.create(name, kind="record", config=config, tags=tags)
+    environment.capture_in_background(folder.path)
+    return Recorder(folder)
+
+
+_waiting = False
+
+
+def _settle_at_exit() -> None:
+    """Have a script that ends wait shortly for the catalogue, so that whoever comes next sees its runs there."""
+    global _waiting
+    if not _waiting:
+        _waiting = True
+        atexit.register(registrar.wait_until_catalogued)
+
+
+__all__ = ["Command", "Recorder", "record"]

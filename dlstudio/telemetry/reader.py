@@ -1,0 +1,266 @@
+"""Tolerant, incremental reading of a run's telemetry.
+
+A reader maps the segments, takes every whole message and stops at the first that is incomplete or unreadable.
+What it has read is a *cursor*: a small JSON-able mapping from segment to byte offsets, so that a later read, in this
+process or another, pays only for what is new.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from dlstudio.telemetry.log import LAYER_NAMES, LAYER_STATS, RESUMED_AT, segments
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+Matrix = npt.NDArray[np.float32]
+Cursor = dict[str, list[int]]
+Series = tuple[str, Ints, Floats, Floats]
+"""``(key, steps, values, times_s)``, all of one length."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerBlock:
+    """Layer statistics of ``n`` sampled steps over ``P`` parameters of one watched model.
+
+    Attributes:
+        names: the ``P`` parameter names.
+        steps: int64, shape ``(n,)``.
+        times_s: float64, shape ``(n,)``, seconds since the epoch.
+        stats: float32 matrices of shape ``(n, P)`` under ``"grad_norm"``, ``"weight_norm"``, ``"update_norm"``.
+    """
+
+    names: list[str]
+    steps: Ints
+    times_s: Floats
+    stats: dict[str, Matrix]
+
+
+@dataclass(kw_only=True)
+class Increment:
+    """What was appended since the last read.
+
+    `restarted` says that the run was continued from an earlier step: forget what was read before, this increment
+    begins the log anew.
+    """
+
+    scalars: list[Series] = field(default_factory=list)
+    machine: list[tuple[str, Floats, Floats]] = field(default_factory=list)
+    layers: list[LayerBlock] = field(default_factory=list)
+    events: list[dict[str, Any]] = field(default_factory=list)
+    restarted: bool = False
+    more: bool = False
+
+    def __bool__(self) -> bool:
+        return bool(self.scalars or self.machine or self.layers or self.events or self.restarted)
+
+
+class Segment:
+    """One file: finds whole messages from an offset on, and decodes them."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.family = path.name.split(".")[0]
+        self.damage: str | None = None
+        self._head = b""
+        self.schema: pa.Schema | None = None
+
+    @property
+    def resumed_at(self) -> int | None:
+        """The step from which this segment continues the run, if it does."""
+        value = (self.schema.metadata or {}).get(RESUMED_AT) if self.schema is not None else None
+        return None if value is None else int(value)
+
+    def open(self) -> bool:
+        """Read the schema; False while it has not been written yet."""
+        if self.schema is None and self.path.stat().st_size:
+            with pa.memory_map(str(self.path)) as source:
+                try:
+                    message = pa.ipc.read_message(source)
+                    self.schema = pa.ipc.read_schema(message)
+                    self._head = bytes(message.serialize())
+                except (pa.ArrowInvalid, OSError, EOFError) as error:
+                    self.damage = f"{self.path.name}: no readable beginning ({_reason(error)})"
+        return self.schema is not None
+
+    def batches(self, position: list[int]) -> Iterator[pa.RecordBatch]:
+        """Yield the record batches after `position` and move it along.
+
+        `position` is ``[offset, dictionary_start, dictionary_end]``; ``[0, 0, 0]`` means from the beginning.
+        """
+        if self.path.stat().st_size <= position[0] or not self.open():
+            return
+        with pa.memory_map(str(self.path)) as source:
+            data = source.read_buffer()
+        self.damage = None
+        begin = position[0] or len(self._head)
+        reader = pa.BufferReader(data.slice(begin))
+        while True:
+            start = begin + reader.tell()
+            try:
+                message = pa.ipc.read_message(reader)
+                end = begin + reader.tell()
+                if message.type == "record batch":
+                    dictionary = data.slice(position[1], position[2] - position[1])
+                    batch = self._decode(dictionary, data.slice(start, end - start))
+            except EOFError:
+                position[0] = max(position[0], start)
+                return
+            except (pa.ArrowInvalid, OSError) as error:
+                position[0] = max(position[0], start)
+                self.damage = f"{self.path.name}: {data.size - start} bytes after byte {start} are unreadable ({_reason(error)})"
+                return
+            if message.type == "dictionary":
+                position[1], position[2] = start, end
+                position[0] = end
+            elif message.type == "record batch":
+                position[0] = end
+                yield batch
+
+    def _decode(self, dictionary: pa.Buffer, message: pa.Buffer) -> pa.RecordBatch:
+        stream = b"".join((self._head, memoryview(dictionary), memoryview(message)))
+        return pa.ipc.open_stream(stream).read_next_batch()
+
+
+def _reason(error: BaseException) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+def times_s(column: pa.Array) -> Floats:
+    """Arrow millisecond timestamps as float64 seconds since the epoch."""
+    return column.cast(pa.int64()).to_numpy(zero_copy_only=False) / 1e3
+
+
+def by_key(batch: pa.RecordBatch) -> Iterator[Series]:
+    """Split a batch of scalars into one series per key, each in the order of logging."""
+    column = batch.column("key")
+    ids = column.indices.to_numpy()
+    steps, values = batch.column("step").to_numpy(), batch.column("value").to_numpy()
+    times = times_s(batch.column("time"))
+    names = column.dictionary.to_pylist()
+    order = np.argsort(ids, kind="stable")
+    present, starts = np.unique(ids[order], return_index=True)
+    for key_id, rows in zip(present, np.split(order, starts[1:]), strict=True):
+        yield names[key_id], steps[rows], values[rows], times[rows]
+
+
+def layer_block(batch: pa.RecordBatch) -> LayerBlock:
+    """Decode a batch of layer statistics."""
+    names = json.loads(batch.schema.metadata[LAYER_NAMES])
+    stats = {
+        stat: batch.column(stat).flatten().to_numpy(zero_copy_only=False).reshape(batch.num_rows, len(names))
+        for stat in LAYER_STATS
+    }
+    return LayerBlock(
+        names=names, steps=batch.column("step").to_numpy(), times_s=times_s(batch.column("time")), stats=stats
+    )
+
+
+def event_dicts(batch: pa.RecordBatch) -> list[dict[str, Any]]:
+    """Decode a batch of events into ``{"time", "step", "kind", "message", "data"}``."""
+    times = times_s(batch.column("time")).tolist()
+    rows = batch.drop_columns(["time"]).to_pylist()
+    return [{**row, "time": time, "data": json.loads(row["data"])} for row, time in zip(rows, times, strict=True)]
+
+
+class TelemetryReader:
+    """Reads what a run has logged, again and again, each time only what is new.
+
+    Args:
+        folder: the run's ``telemetry`` folder; it need not exist yet.
+        cursor: where an earlier reader stopped (its `cursor`).
+
+    Example:
+        >>> reader = TelemetryReader(run.folder / "telemetry")
+        >>> for key, steps, values, times_s in reader.read().scalars: ...
+    """
+
+    def __init__(self, folder: Path, cursor: Cursor | None = None) -> None:
+        self.folder = Path(folder)
+        self.cursor: Cursor = {name: list(position) for name, position in (cursor or {}).items()}
+        self._segments: dict[str, Segment] = {}
+
+    @property
+    def damage(self) -> list[str]:
+        """What could not be read so far, one sentence a file."""
+        return [segment.damage for segment in self._segments.values() if segment.damage]
+
+    def _discover(self) -> list[Segment]:
+        for path in sorted(self.folder.glob("*.[0-9][0-9][0-9].arrows")):
+            if path.name not in self._segments:
+                self._segments[path.name] = Segment(path)
+        return [segment for _, segment in sorted(self._segments.items()) if segment.open()]
+
+    def valid_until(self, segment: Segment, opened: list[Segment]) -> int | None:
+        """The last step of `segment` that a later continuation of the run did not overwrite."""
+        later = [
+            other.resumed_at
+            for other in opened
+            if other.family == segment.family and other.path.name > segment.path.name and other.resumed_at is not None
+        ]
+        return min(later) if later else None
+
+    def batches(self, *families: str, cursor: Cursor | None = None) -> Iterator[tuple[Segment, pa.RecordBatch]]:
+        """Yield ``(segment, batch)`` for the named families from `cursor` on (default: the beginning).
+
+        Rows that a continued run has written again are left out. Memory stays bounded by one batch.
+        """
+        position = {} if cursor is None else cursor
+        opened = self._discover()
+        for segment in opened:
+            if families and segment.family not in families:
+                continue
+            until = self.valid_until(segment, opened) if segment.family != "machine" else None
+            for batch in segment.batches(position.setdefault(segment.path.name, [0, 0, 0])):
+                if until is not None:
+                    batch = batch.filter(pa.compute.less_equal(pa.compute.fill_null(batch.column("step"), 0), until))
+                if batch.num_rows:
+                    yield segment, batch
+
+    def read(self, max_rows: int = 1_000_000) -> Increment:
+        """Return what is new, at most about `max_rows` rows at once (`more` says that the rest waits)."""
+        new = Increment()
+        opened = self._discover()
+        if self.cursor and any(s.resumed_at is not None and s.path.name not in self.cursor for s in opened):
+            new.restarted = True
+            self.cursor = {}
+        for segment in opened:
+            self.cursor.setdefault(segment.path.name, [0, 0, 0])
+        n_rows = 0
+        scalars: dict[str, list[Series]] = {}
+        machine: dict[str, list[Series]] = {}
+        for segment, batch in self.batches(cursor=self.cursor):
+            if segment.family in ("scalars", "machine"):
+                target = scalars if segment.family == "scalars" else machine
+                for series in by_key(batch):
+                    target.setdefault(series[0], []).append(series)
+            elif segment.family == "events":
+                new.events.extend(event_dicts(batch))
+            else:
+                new.layers.append(layer_block(batch))
+            n_rows += batch.num_rows
+            if n_rows >= max_rows:
+                new.more = True
+                break
+        new.scalars = [_join(parts) for parts in scalars.values()]
+        new.machine = [(key, times, values) for key, _, values, times in map(_join, machine.values())]
+        return new
+
+
+def _join(parts: list[Series]) -> Series:
+    if len(parts) == 1:
+        return parts[0]
+    columns = zip(*(part[1:] for part in parts), strict=True)
+    steps, values, times = (np.concatenate(column) for column in columns)
+    return parts[0][0], steps, values, times
+
+
+__all__ = ["Increment", "LayerBlock", "Segment", "TelemetryReader", "segments"]

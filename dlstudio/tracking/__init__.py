@@ -1,0 +1,1 @@
+"""Where runs are kept: the studio home, the MLflow catalogue, the environment of a run."""
