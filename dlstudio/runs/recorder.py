@@ -146,7 +146,7 @@ class Recorder:
             reason=reason,
             ended=time.time(),
             n_lost=n_lost,
-            step=self._next_step - 1,
+            step=self._step,
             latest=self._latest,
             **changes,
         )
@@ -171,6 +171,10 @@ class Recorder:
     def folder(self) -> Path:
         """The run's folder; files put here are artifacts of the run."""
         return self._files.path
+
+    @property
+    def _step(self) -> int | None:
+        return self._next_step - 1 if self._next_step else None
 
     @property
     def n_lost(self) -> int:
@@ -359,7 +363,7 @@ class Recorder:
             self._writer.events(events)
             if machine is not None:
                 self._writer.machine([(self._next_step - 1, time.time(), machine)])
-                self._set_status(step=self._next_step - 1, latest=self._latest, n_lost=self._writer.n_lost)
+                self._set_status(step=self._step, latest=self._latest, n_lost=self._writer.n_lost)
 
     def _collect_rows(self, wait: bool) -> list[ScalarRow]:
         count = len(self._rows)

@@ -7,6 +7,7 @@ that continues a run opens the next segment, so nothing that was written is ever
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -76,8 +77,10 @@ class StreamLog:
         self._sink = io.BytesIO()
         options = pa.ipc.IpcWriteOptions(compression="zstd", unify_dictionaries=False)
         self._writer = pa.ipc.new_stream(self._sink, self._schema, options=options)
+        # The schema is written at once, so that a reader sees an empty log and not a broken one.
         self._pending: list[tuple[bytes, int]] = [(self._take(), 0)]
-        self._drain()
+        with contextlib.suppress(OSError):
+            self._drain()
 
     def _take(self) -> bytes:
         written = self._sink.getvalue()
@@ -92,6 +95,12 @@ class StreamLog:
             OSError: the file system refused; the rows are kept unless `MAX_PENDING_BYTES` is exceeded, in which
                 case they are counted in `n_lost`.
         """
+        if self._fd < 0:
+            try:
+                self._open()
+            except OSError:
+                self.n_lost += batch.num_rows
+                raise
         for start in range(0, batch.num_rows, MAX_BATCH_ROWS):
             part = batch.slice(start, MAX_BATCH_ROWS)
             self._writer.write_batch(part)
@@ -116,9 +125,6 @@ class StreamLog:
         return sum(n_rows for _, n_rows in self._pending)
 
     def _drain(self) -> None:
-        if self._fd < 0:
-            self._open()
-            return
         if os.stat(self._path).st_ino != self._inode:
             raise FileNotFoundError(f"{self._path} was replaced by another file")
         while self._pending:
@@ -135,6 +141,8 @@ class StreamLog:
 
     def close(self) -> None:
         """Write what is pending and the end-of-stream mark; rows that still cannot be written count as lost."""
+        if self._fd < 0:
+            return
         try:
             self._writer.close()
             self._pending.append((self._take(), 0))
@@ -143,6 +151,5 @@ class StreamLog:
             self.n_lost += self.n_pending
             self._pending = []
         finally:
-            if self._fd >= 0:
-                os.close(self._fd)
-                self._fd = -1
+            os.close(self._fd)
+            self._fd = -1
