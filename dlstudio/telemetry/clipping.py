@@ -6,23 +6,22 @@ one function that all of `torch.nn.utils.clip_grad_norm_` goes through is wrappe
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
 from torch.nn.utils import clip_grad
 
-_TARGET = "_clip_grads_with_norm_"
-_observers: weakref.WeakSet[Any] = weakref.WeakSet()
-_original: Callable[..., Any] | None = None
-
-
 class ClipObserver(Protocol):
     """Is told of a clipping just before it happens."""
 
     def on_clip(self, parameters: list[torch.Tensor], max_norm: float, total_norm: torch.Tensor) -> None:
         """Look at the gradients of `parameters` while they are whole."""
+
+
+_TARGET = "_clip_grads_with_norm_"
+_observers: list[ClipObserver] = []
+_original: Callable[..., Any] | None = None
 
 
 def _observed(parameters: Any, max_norm: float, total_norm: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
@@ -36,7 +35,7 @@ def _observed(parameters: Any, max_norm: float, total_norm: torch.Tensor, *args:
 def observe(observer: ClipObserver) -> None:
     """Tell `observer` of every gradient clipping by norm from now on."""
     global _original
-    _observers.add(observer)
+    _observers.append(observer)
     if _original is None:
         _original = getattr(clip_grad, _TARGET)
         setattr(clip_grad, _TARGET, _observed)
@@ -45,7 +44,8 @@ def observe(observer: ClipObserver) -> None:
 def forget(observer: ClipObserver) -> None:
     """Stop telling `observer`; with the last one gone, PyTorch is as it was."""
     global _original
-    _observers.discard(observer)
+    if observer in _observers:
+        _observers.remove(observer)
     if not _observers and _original is not None:
         setattr(clip_grad, _TARGET, _original)
         _original = None

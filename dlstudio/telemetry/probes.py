@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 from dlstudio.telemetry import clipping
 from dlstudio.telemetry.hostcopy import HostCopy
@@ -104,12 +105,11 @@ class LayerProbe:
         self._chunks: list[list[int]] = []
         self._handles: list[Any] = []
         if optimizer is None:
-            register_pre = torch.optim.optimizer.register_optimizer_step_pre_hook
-            register_post = torch.optim.optimizer.register_optimizer_step_post_hook
+            self._handles.append(register_optimizer_step_pre_hook(self._before_step))
+            self._handles.append(register_optimizer_step_post_hook(self._after_step))
         else:
-            register_pre = optimizer.register_step_pre_hook  # type: ignore[assignment]
-            register_post = optimizer.register_step_post_hook  # type: ignore[assignment]
-        self._handles += [register_pre(self._before_step), register_post(self._after_step)]
+            self._handles.append(optimizer.register_step_pre_hook(self._before_step))
+            self._handles.append(optimizer.register_step_post_hook(self._after_step))
         self._filter = optimizer is None
         clipping.observe(self)
 

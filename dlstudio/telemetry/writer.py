@@ -19,13 +19,34 @@ ScalarRow = tuple[int, float, Mapping[str, float]]
 """``(step, time in seconds since the epoch, values by key)``."""
 
 
+def column(values: npt.NDArray[Any], kind: pa.DataType) -> pa.Array:
+    """A numpy array as an Arrow array over the same memory; `pa.array` would import pandas."""
+    return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(np.ascontiguousarray(values))])
+
+
+def strings(texts: Sequence[str]) -> pa.Array:
+    """Texts as an Arrow array; `pa.array` would import pandas."""
+    encoded = [text.encode("utf-8", "replace") for text in texts]
+    offsets = np.zeros(len(encoded) + 1, np.int32)
+    np.cumsum([len(text) for text in encoded], out=offsets[1:])
+    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(b"".join(encoded))]
+    return pa.Array.from_buffers(pa.string(), len(encoded), buffers)
+
+
+def _optional_steps(steps: Sequence[int | None]) -> pa.Array:
+    known = np.array([step is not None for step in steps])
+    values = np.array([step or 0 for step in steps], np.int64)
+    bits = pa.py_buffer(np.packbits(known, bitorder="little").tobytes())
+    return pa.Array.from_buffers(pa.int64(), len(steps), [bits, pa.py_buffer(values)])
+
+
 class ScalarColumns:
     """Builds scalar batches; remembers keys, so that a key costs its text once."""
 
     def __init__(self) -> None:
         self._index: dict[str, int] = {}
         self._ids: dict[tuple[str, ...], npt.NDArray[np.int32]] = {}
-        self._dictionary = pa.array([], pa.string())
+        self._dictionary = strings([])
 
     def _ids_of(self, keys: tuple[str, ...]) -> npt.NDArray[np.int32]:
         ids = self._ids.get(keys)
@@ -41,16 +62,16 @@ class ScalarColumns:
         lengths = np.fromiter(map(len, ids), np.int64, len(ids))
         n = int(lengths.sum())
         if len(self._dictionary) != len(self._index):
-            self._dictionary = pa.array(list(self._index), pa.string())
+            self._dictionary = strings(list(self._index))
         steps = np.fromiter((step for step, _, _ in rows), np.int64, len(rows))
         times = np.fromiter((time * 1e3 for _, time, _ in rows), np.float64, len(rows)).astype(np.int64)
         values = np.fromiter(itertools.chain.from_iterable(v.values() for _, _, v in rows), np.float64, n)
-        keys = pa.DictionaryArray.from_arrays(pa.array(np.concatenate(ids)), self._dictionary)
+        indices = column(np.concatenate(ids), pa.int32())
         columns = [
-            pa.array(np.repeat(steps, lengths)),
-            keys,
-            pa.array(values),
-            pa.array(np.repeat(times, lengths)).cast(TIME),
+            column(np.repeat(steps, lengths), pa.int64()),
+            pa.DictionaryArray.from_arrays(indices, self._dictionary),
+            column(values, pa.float64()),
+            column(np.repeat(times, lengths), TIME),
         ]
         return pa.RecordBatch.from_arrays(columns, schema=SCALARS)
 
@@ -99,11 +120,16 @@ class TelemetryWriter:
 
     def events(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Append events ``{"step", "kind", "message", "data", "time"}``."""
-        listed = [
-            {**row, "data": json.dumps(row["data"], default=str), "time": int(row["time"] * 1e3)} for row in rows
-        ]
+        listed = list(rows)
         if listed:
-            self._append("events", EVENTS, pa.RecordBatch.from_pylist(listed, schema=EVENTS))
+            columns = [
+                _optional_steps([row["step"] for row in listed]),
+                strings([row["kind"] for row in listed]),
+                strings([row["message"] for row in listed]),
+                strings([json.dumps(row["data"], default=str) for row in listed]),
+                column(np.array([int(row["time"] * 1e3) for row in listed], np.int64), TIME),
+            ]
+            self._append("events", EVENTS, pa.RecordBatch.from_arrays(columns, schema=EVENTS))
 
     def layers(
         self, family: str, names: list[str], rows: Sequence[tuple[int, float, npt.NDArray[np.float32]]]
@@ -111,11 +137,11 @@ class TelemetryWriter:
         """Append layer statistics: ``(step, time, matrix of shape (3, P))`` per sampled step."""
         if not rows:
             return
-        steps = pa.array(np.fromiter((step for step, _, _ in rows), np.int64, len(rows)))
-        times = pa.array(np.fromiter((int(time * 1e3) for _, time, _ in rows), np.int64, len(rows))).cast(TIME)
+        steps = column(np.fromiter((step for step, _, _ in rows), np.int64, len(rows)), pa.int64())
+        times = column(np.fromiter((int(time * 1e3) for _, time, _ in rows), np.int64, len(rows)), TIME)
         stats = np.stack([matrix for _, _, matrix in rows], axis=1).astype(np.float32, copy=False)
         lists = [
-            pa.FixedSizeListArray.from_arrays(pa.array(stats[i].reshape(-1)), len(names))
+            pa.FixedSizeListArray.from_arrays(column(stats[i].reshape(-1), pa.float32()), len(names))
             for i in range(len(LAYER_STATS))
         ]
         schema = layers_schema(names)
