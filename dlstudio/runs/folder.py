@@ -1,8 +1,8 @@
 """The folder of a run: the truth about it on disk, complete without any server or catalogue.
 
 ``run.json`` never changes after creation. ``status.json`` is replaced atomically by whoever owns the run at the time:
-the supervisor before the trainer starts and after it has ended, the recorder in between. ``control.jsonl`` is a journal of
-commands that anyone may append to.
+the supervisor before the trainer starts and after it has ended, the recorder in between. ``control.jsonl`` is a
+journal of commands that anyone may append to.
 """
 
 from __future__ import annotations
@@ -169,7 +169,9 @@ class RunFolder:
             elif status.get("status") == QUEUED:
                 reason = "its supervisor was killed before training began"
             else:
-                reason = "its process was killed from outside (no exit code was left); resume it from its last checkpoint"
+                reason = (
+                    "its process was killed from outside (no exit code was left); resume it from its last checkpoint"
+                )
         if reason is None or self.status != status:
             return status
         try:

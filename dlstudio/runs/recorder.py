@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import atexit
-import operator
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -17,6 +16,8 @@ from dlstudio.errors import DLStudioError, RunStopped
 from dlstudio.runs import folder as states
 from dlstudio.runs import process, registrar
 from dlstudio.runs.folder import RunFolder
+from dlstudio.runs.outcome import describe_error
+from dlstudio.runs.values import PendingRow, plain, scalar_row, whole_step
 from dlstudio.telemetry.machine import MachineMonitor
 from dlstudio.telemetry.writer import ScalarRow, TelemetryWriter
 from dlstudio.tracking import environment
@@ -25,8 +26,7 @@ if TYPE_CHECKING:
     import torch
 
     from dlstudio.runs.run import Run
-    from dlstudio.telemetry.hostcopy import HostCopy
-    from dlstudio.telemetry.probes import Clip, LayerProbe, Sample
+    from dlstudio.runs.watching import Watch
 
 FLUSH_S = 0.4
 """At most so much telemetry is in memory alone; a killed process loses no more."""
@@ -45,29 +45,6 @@ class Command:
     arguments: dict[str, Any]
 
 
-@dataclass(slots=True)
-class _Row:
-    """A logged row of which some values are still on their way from the device."""
-
-    step: int
-    time_s: float
-    values: dict[str, float]
-    keys: list[str]
-    copy: HostCopy
-
-
-@dataclass(slots=True)
-class _Watch:
-    probe: LayerProbe
-    family: str
-    optimizers: list[torch.optim.Optimizer] = field(default_factory=list)
-    samples: list[Sample] = field(default_factory=list)
-    clips: list[Clip] = field(default_factory=list)
-    # (optimiser steps done, step logged) at the most recent `log`; maps step counts to the user's own numbering.
-    logged_at: tuple[int, int] | None = None
-    log_precedes_step: bool | None = None
-
-
 class Recorder:
     """Writes one run; use it as a context manager.
 
@@ -84,9 +61,9 @@ class Recorder:
         self.resume_step = resume_step
         self.defer_control = False
         """True leaves commands to the loop, which asks with `take_commands` (distributed training)."""
-        self._rows: list[ScalarRow | _Row] = []
+        self._rows: list[ScalarRow | PendingRow] = []
         self._events: list[dict[str, Any]] = []
-        self._watches: list[_Watch] = []
+        self._watches: list[Watch] = []
         self._handlers: dict[str, Callable[..., Any]] = {}
         self._commands: list[Command] = []
         self._has_commands = False
@@ -94,6 +71,7 @@ class Recorder:
         self._latest: dict[str, float] = {}
         self._stop = threading.Event()
         self._flushing = threading.Lock()
+        self._status_lock = threading.Lock()
         self._open = False
 
     # -- life -----------------------------------------------------------------------------------------------------
@@ -113,9 +91,7 @@ class Recorder:
         _settle_at_exit()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
-    ) -> bool:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> bool:
         if kind is None:
             self._close(states.FINISHED, None)
         elif issubclass(kind, RunStopped):
@@ -154,9 +130,10 @@ class Recorder:
 
     def _set_status(self, status: str | None = None, **changes: Any) -> None:
         try:
-            self._files.set_status(status, **changes)
+            with self._status_lock:  # the background thread and a pause both write it
+                self._files.set_status(status, **changes)
         except OSError as error:
-            self._writer._warn(error)
+            self._writer.warn(error)
 
     # -- what a loop calls ------------------------------------------------------------------------------------------
 
@@ -203,19 +180,16 @@ class Recorder:
         if step is None:
             step = self._next_step
         elif step.__class__ is not int:
-            step = _as_step(step)
+            step = whole_step(step)
         self._next_step = step + 1
-        row: ScalarRow | _Row | None = None
-        for value in values.values():
-            if value.__class__ is not float:
-                row = self._convert(values, step)
+        row: ScalarRow | PendingRow | None = None
+        for key, value in values.items():
+            if value.__class__ is not float or key.__class__ is not str:
+                row = scalar_row(values, step)
                 break
         self._rows.append((step, time.time(), dict(values)) if row is None else row)  # type: ignore[arg-type]
-        if self._watches:
-            for watch in self._watches:
-                if watch.log_precedes_step is None:
-                    watch.log_precedes_step = watch.probe.n_steps == 0
-                watch.logged_at = (watch.probe.n_steps, step)
+        for watch in self._watches:
+            watch.logged(step)
         if self._has_commands and not self.defer_control:
             self._execute(step)
 
@@ -237,7 +211,7 @@ class Recorder:
         Raises:
             DLStudioError: `model` has no parameters or `every` is below 1.
         """
-        from dlstudio.telemetry.probes import LayerProbe
+        from dlstudio.runs.watching import Watch
 
         if not hasattr(model, "named_parameters") or not any(True for _ in model.parameters()):
             raise DLStudioError(
@@ -246,12 +220,7 @@ class Recorder:
         if every is not None and (not isinstance(every, int) or every < 1):
             raise DLStudioError("every to be a whole number of 1 or more", f"every={every!r}", "Use 1 for every step.")
         family = "layers" if not self._watches else f"layers{len(self._watches) + 1}"
-        watch = _Watch(
-            probe=LayerProbe(model, optimizer, every, lambda s: watch.samples.append(s), lambda c: watch.clips.append(c)),
-            family=family,
-            optimizers=[] if optimizer is None else [optimizer],
-        )
-        self._watches.append(watch)
+        self._watches.append(Watch(model, optimizer, every, family))
 
     def event(self, kind: str, message: str = "", *, step: int | None = None, **data: Any) -> None:
         """Record that something happened; `data` is any JSON-able detail."""
@@ -327,31 +296,43 @@ class Recorder:
     # -- background ---------------------------------------------------------------------------------------------------
 
     def _background(self) -> None:
-        last_flush = last_machine = last_registrar = time.monotonic()
+        due = dict.fromkeys(("flush", "machine", "registrar"), time.monotonic())
         while not self._stop.wait(POLL_S):
-            found, self._control_offset = self._files.commands(self._control_offset)
-            if found:
-                self._commands += [Command(c.get("command", ""), c.get("arguments") or {}) for c in found]
-                self._has_commands = True
-            now = time.monotonic()
-            if now - last_flush >= FLUSH_S - POLL_S / 2:
-                last_flush = now
-                machine = None
-                if now - last_machine >= MACHINE_S - POLL_S / 2:
-                    last_machine = now
-                    machine = self._machine.read()
-                self._flush(machine=machine)
-            if now - last_registrar >= REGISTRAR_CHECK_S:
-                last_registrar = now
-                registrar.ensure(self._files.home)
+            try:
+                self._tick(due)
+            except Exception as error:
+                # Whatever goes wrong in here is ours: the user's loop goes on, and the next tick tries again.
+                self._writer.warn(error)
+
+    def _tick(self, due: dict[str, float]) -> None:
+        found, self._control_offset = self._files.commands(self._control_offset)
+        if found:
+            self._commands += [Command(c.get("command", ""), c.get("arguments") or {}) for c in found]
+            self._has_commands = True
+        now = time.monotonic()
+        if now >= due["flush"]:
+            due["flush"] = now + FLUSH_S - POLL_S / 2
+            machine = None
+            if now >= due["machine"]:
+                due["machine"] = now + MACHINE_S - POLL_S / 2
+                machine = self._machine.read()
+            self._flush(machine=machine)
+        if now >= due["registrar"]:
+            due["registrar"] = now + REGISTRAR_CHECK_S
+            registrar.ensure(self._files.home)
+
+    def flush(self) -> None:
+        """Write what has arrived so far; a checkpoint calls this, so that no continued run has a hole before it."""
+        self._flush(wait=True)
 
     def _flush(self, *, wait: bool = False, machine: dict[str, float] | None = None) -> None:
         """Hand everything that has arrived to the writer; `wait` for the device too."""
         with self._flushing:
             rows = self._collect_rows(wait)
             for watch in self._watches:
-                rows += self._collect_clips(watch, wait)
-                rows += self._collect_samples(watch, wait)
+                layers, norms = watch.sample_rows(final=wait)
+                self._writer.layers(watch.family, watch.probe.names, layers)
+                rows += [*watch.clip_rows(final=wait), *norms]
             self._writer.scalars(rows)
             for _, _, values in rows:
                 self._latest.update(values)
@@ -369,145 +350,15 @@ class Recorder:
         count = len(self._rows)
         taken: list[ScalarRow] = []
         for row in self._rows[:count]:
-            if isinstance(row, _Row):
+            if isinstance(row, PendingRow):
                 if wait:
                     row.copy.wait()
                 elif not row.copy.ready:
                     break
-                arrived = dict(zip(row.keys, row.copy.numpy().tolist(), strict=True))
-                row = (row.step, row.time_s, {key: arrived.get(key, value) for key, value in row.values.items()})
+                row = row.arrived()
             taken.append(row)
         del self._rows[: len(taken)]
         return taken
-
-    def _collect_clips(self, watch: _Watch, wait: bool) -> list[ScalarRow]:
-        rows: list[ScalarRow] = []
-        while watch.clips:
-            clip = watch.clips[0]
-            if wait:
-                clip.total_norm.wait()
-            step = _step_of(watch, clip.step_count)
-            if step is None or not clip.total_norm.ready:
-                break
-            total = float(clip.total_norm.numpy()[0])
-            coefficient = min(1.0, clip.max_norm / (total + 1e-6))
-            rows.append((step, clip.time_s, {"grad_norm": total, "clip_coefficient": coefficient}))
-            watch.clips.pop(0)
-        return rows
-
-    def _collect_samples(self, watch: _Watch, wait: bool) -> list[ScalarRow]:
-        n_parameters = len(watch.probe.names)
-        layers, rows = [], []
-        while watch.samples:
-            sample = watch.samples[0]
-            if wait:
-                sample.vector.wait()
-            step = _step_of(watch, sample.step_count) if not wait else _last_step_of(watch, sample.step_count)
-            if step is None or not sample.vector.ready:
-                break
-            matrix = sample.vector.numpy().reshape(3, n_parameters)
-            layers.append((step, sample.time_s, matrix))
-            if watch.probe.n_clips == 0:
-                rows.append((step, sample.time_s, {"grad_norm": _root_sum_square(matrix[0])}))
-            watch.samples.pop(0)
-        self._writer.layers(watch.family, watch.probe.names, layers)
-        return rows
-
-    def _convert(self, values: Mapping[str, Any], step: int) -> ScalarRow | _Row:
-        converted: dict[str, float] = {}
-        keys, tensors = [], []
-        for key, value in values.items():
-            if hasattr(value, "detach"):
-                if value.numel() != 1 or value.is_complex():
-                    raise _no_number(key, f"a {value.dtype} tensor of shape {tuple(value.shape)}")
-                if value.device.type == "cpu":
-                    converted[key] = float(value.item())
-                else:
-                    keys.append(key)
-                    tensors.append(value)
-                    converted[key] = float("nan")
-            else:
-                try:
-                    converted[key] = float(value)
-                except (TypeError, ValueError) as error:
-                    raise _no_number(key, f"{value!r} of type {type(value).__name__}") from error
-            if not isinstance(key, str):
-                raise DLStudioError("text as the name of a metric", repr(key), "Use a string key.")
-        if not tensors:
-            return step, time.time(), converted
-        from dlstudio.telemetry.hostcopy import stack_scalars
-
-        return _Row(step, time.time(), converted, keys, stack_scalars(tensors))
-
-
-def _root_sum_square(norms: Any) -> float:
-    import numpy as np
-
-    return float(np.sqrt(np.sum(np.square(norms, dtype=np.float64))))
-
-
-def _step_of(watch: _Watch, count: int) -> int | None:
-    """The logged step of the optimiser step number `count`; None while it has not been logged yet.
-
-    Loops log before or after the optimiser steps; which one is seen at the first call.
-    """
-    if watch.logged_at is None:
-        return None
-    n_steps, logged = watch.logged_at
-    if watch.log_precedes_step:
-        return logged + (count - n_steps) if count <= n_steps else None
-    return logged + (count - (n_steps - 1)) if count < n_steps else None
-
-
-def _last_step_of(watch: _Watch, count: int) -> int:
-    """As `_step_of`, for samples that will not see another `log`."""
-    if watch.logged_at is None:
-        return count
-    n_steps, logged = watch.logged_at
-    return logged + count - (n_steps if watch.log_precedes_step else n_steps - 1)
-
-
-def _as_step(step: Any) -> int:
-    try:
-        return operator.index(step)
-    except TypeError:
-        if isinstance(step, float) and step.is_integer():
-            return int(step)
-        raise DLStudioError("a whole number as the step", repr(step), "Count optimiser steps.") from None
-
-
-def _no_number(key: object, got: str) -> DLStudioError:
-    return DLStudioError(
-        f"a number or a one-element tensor for {key!r}", got, "Reduce it first, for instance with .mean()."
-    )
-
-
-def describe_error(error: BaseException | None) -> str:
-    """Say in words why a loop ended, with what to change where that is known."""
-    name, text = type(error).__name__, str(error).strip()
-    first = text.splitlines()[0] if text else ""
-    if name == "OutOfMemoryError" or "CUDA out of memory" in text:
-        return (
-            f"out of GPU memory: {first} Halve batch_size (and double accumulate to keep the effective batch), "
-            "or use precision='bf16-mixed'."
-        )
-    if isinstance(error, MemoryError) or "can't allocate memory" in text or "not enough memory" in text:
-        return f"out of host memory ({name}: {first}). Use a smaller batch_size, data set or model."
-    return f"{name}: {first}" if first else name
-
-
-def plain(value: Any) -> Any:
-    """A JSON-able stand-in for any value of a config: itself where possible, else its description."""
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
-        return [plain(item) for item in list(value)[:1000]]
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    if hasattr(value, "item") and getattr(value, "size", 0) == 1 and not callable(getattr(value, "size", None)):
-        return plain(value.item())
-    text = getattr(value, "__name__", None) or repr(value)
-    return text if len(text) <= 500 else text[:497] + "…"
 
 
 def record(

@@ -158,7 +158,7 @@ class Run:
         registrar.wait_until_catalogued([self._files])
         return self
 
-    # -- what it logged -------------------------------------------------------------------------------------------------
+    # -- what it logged -----------------------------------------------------------------------------------------------
 
     @property
     def _reader(self) -> TelemetryReader:
@@ -191,7 +191,9 @@ class Run:
             if len(ids):
                 mask = column.indices.to_numpy() == ids[0]
                 times = batch.column("time").cast("int64").to_numpy()
-                parts.append((batch.column("step").to_numpy()[mask], batch.column("value").to_numpy()[mask], times[mask]))
+                parts.append(
+                    (batch.column("step").to_numpy()[mask], batch.column("value").to_numpy()[mask], times[mask])
+                )
         if not parts:
             raise unknown_name("scalar", key, self.keys())
         steps, values, times = (np.concatenate(column) for column in zip(*parts, strict=True))
@@ -213,8 +215,8 @@ class Run:
             stat: ``"grad_norm"``, ``"weight_norm"``, ``"update_norm"`` or ``"update_ratio"`` (update over weight).
 
         Returns:
-            Sampled steps of shape ``(n,)``, ``P`` parameter names, float32 of shape ``(n, P)``. Where several models were
-            watched, their parameters stand side by side, with NaN where a model was not sampled.
+            Sampled steps of shape ``(n,)``, ``P`` parameter names, float32 of shape ``(n, P)``. Where several models
+            were watched, their parameters stand side by side, with NaN where a model was not sampled.
 
         Raises:
             DLStudioError: the quantity is unknown, or nothing was watched.
@@ -233,7 +235,9 @@ class Run:
                 matrix = block.stats[stat]
             blocks.setdefault(segment.family, []).append((block.steps, block.names, matrix))
         if not blocks:
-            raise DLStudioError("layer statistics in this run", "none", "Call rec.watch(model, optimizer) before training.")
+            raise DLStudioError(
+                "layer statistics in this run", "none", "Call rec.watch(model, optimizer) before training."
+            )
         parts = [
             (np.concatenate([s for s, _, _ in found]), found[-1][1], np.concatenate([m for _, _, m in found]))
             for found in blocks.values()
@@ -274,7 +278,7 @@ class Run:
         except OSError:
             return ""
 
-    # -- control ----------------------------------------------------------------------------------------------------------
+    # -- control ------------------------------------------------------------------------------------------------------
 
     def pause(self) -> None:
         """Ask the run to pause after its current step; it keeps its memory and its device."""
@@ -351,8 +355,8 @@ def list_runs(*, status: str | None = None, kind: str | None = None) -> pd.DataF
         kind: only ``"record"``, ``"fit"`` or ``"launch"``.
 
     Returns:
-        A row per run: ``name, status, kind, created, wall_s, n_steps, reason, key, id``, the settings as ``config.*`` and the
-        latest value of every metric under its own name.
+        A row per run: ``name, status, kind, created, wall_s, n_steps, reason, key, id``, the settings as ``config.*``
+        and the latest value of every metric under its own name.
     """
     import pandas as pd
 

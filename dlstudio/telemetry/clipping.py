@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import torch
 from torch.nn.utils import clip_grad
 
+
 class ClipObserver(Protocol):
     """Is told of a clipping just before it happens."""
 

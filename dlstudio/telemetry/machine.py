@@ -69,7 +69,5 @@ def gpus() -> list[dict[str, Any]]:
     for index, handle in enumerate(_gpu_handles()):
         memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
         name = pynvml.nvmlDeviceGetName(handle)
-        found.append(
-            {"index": index, "name": name, "total_mib": memory.total // MIB, "free_mib": memory.free // MIB}
-        )
+        found.append({"index": index, "name": name, "total_mib": memory.total // MIB, "free_mib": memory.free // MIB})
     return found

@@ -61,8 +61,8 @@ class LayerProbe:
     """Watches one model through its optimiser.
 
     The gradient norms are those of the gradients the optimiser was given, un-scaled under mixed precision and taken
-    *before* clipping by `torch.nn.utils.clip_grad_norm_`; with accumulation, those of the accumulated gradient. A parameter
-    without a gradient has norm 0. The update norm is that of the change the step made.
+    *before* clipping by `torch.nn.utils.clip_grad_norm_`; with accumulation, those of the accumulated gradient. A
+    parameter without a gradient has norm 0. The update norm is that of the change the step made.
 
     Args:
         model: the module; every parameter is watched, shared ones once.

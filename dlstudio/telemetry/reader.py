@@ -116,7 +116,9 @@ class Segment:
                 return
             except (pa.ArrowInvalid, OSError) as error:
                 position[0] = max(position[0], start)
-                self.damage = f"{self.path.name}: {data.size - start} bytes after byte {start} are unreadable ({_reason(error)})"
+                self.damage = (
+                    f"{self.path.name}: {data.size - start} bytes after byte {start} are unreadable ({_reason(error)})"
+                )
                 return
             if message.type == "dictionary":
                 position[1], position[2] = start, end
@@ -136,7 +138,7 @@ def _reason(error: BaseException) -> str:
 
 def times_s(column: pa.Array) -> Floats:
     """Arrow millisecond timestamps as float64 seconds since the epoch."""
-    return column.cast(pa.int64()).to_numpy(zero_copy_only=False) / 1e3
+    return np.asarray(column.cast(pa.int64()).to_numpy(zero_copy_only=False) / 1e3)
 
 
 def by_key(batch: pa.RecordBatch) -> Iterator[Series]:

@@ -1,4 +1,4 @@
-"""What a recorder hands over, turned into record batches; a file system that refuses never reaches the training loop."""
+"""What a recorder hands over, turned into record batches; no file system error ever reaches the training loop."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ class TelemetryWriter:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            self._warn(error)
+            self.warn(error)
 
     @property
     def n_lost(self) -> int:
@@ -131,9 +131,7 @@ class TelemetryWriter:
             ]
             self._append("events", EVENTS, pa.RecordBatch.from_arrays(columns, schema=EVENTS))
 
-    def layers(
-        self, family: str, names: list[str], rows: Sequence[tuple[int, float, npt.NDArray[np.float32]]]
-    ) -> None:
+    def layers(self, family: str, names: list[str], rows: Sequence[tuple[int, float, npt.NDArray[np.float32]]]) -> None:
         """Append layer statistics: ``(step, time, matrix of shape (3, P))`` per sampled step."""
         if not rows:
             return
@@ -159,9 +157,10 @@ class TelemetryWriter:
                 self._logs[family] = log
             log.append(batch)
         except OSError as error:
-            self._warn(error)
+            self.warn(error)
 
-    def _warn(self, error: OSError) -> None:
+    def warn(self, error: Exception) -> None:
+        """Warn, the first time only, that telemetry cannot be written."""
         if not self.warned:
             self.warned = True
             warnings.warn(

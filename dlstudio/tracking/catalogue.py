@@ -1,7 +1,7 @@
 """The catalogue: every run as a plain MLflow run. The only module that talks to MLflow.
 
-By default it is one SQLite file in the studio home, in WAL mode, made once under a lock; ``MLFLOW_TRACKING_URI`` points it
-at a team's server instead.
+By default it is one SQLite file in the studio home, in WAL mode, made once under a lock; ``MLFLOW_TRACKING_URI``
+points it at a team's server instead.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What a detached run is to do, written by `launch` and read by its trainer.
 
-A recipe of names and numbers travels as JSON. Anything else (a function, a module, tensors) travels as a pickle that the
-trainer only opens when it is exactly the one that `launch` wrote, for the same versions.
+A recipe of names and numbers travels as JSON. Anything else (a function, a module, tensors) travels as a pickle that
+the trainer only opens when it is exactly the one that `launch` wrote, for the same versions.
 """
 
 from __future__ import annotations

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Any
 
 from dlstudio.errors import DLStudioError
+from dlstudio.runs import process
 from dlstudio.runs.folder import QUEUED, RunFolder
-from dlstudio.runs.recorder import plain
 from dlstudio.runs.run import Run, open_run
+from dlstudio.runs.values import plain
 from dlstudio.tracking import detached, environment
 from dlstudio.training import job as jobs
 from dlstudio.training.device import check_device
@@ -61,7 +63,7 @@ def launch(
     elif callable(what):
         settings = plain(config or {})
         job = Job(function=what, config=dict(config or {}))
-        title = name or getattr(what, "__name__", "function")
+        title = name or str(getattr(what, "__name__", "function"))
     else:
         raise DLStudioError(
             "a Recipe or a function fn(rec, config)", f"{what!r}", "For example dls.launch(dls.Recipe(epochs=5))."
@@ -82,11 +84,16 @@ def default_name(recipe: Recipe) -> str:
 
 def _start_supervisor(folder: RunFolder, *arguments: str) -> None:
     try:
-        detached.start(
-            "dlstudio.training.supervisor", str(folder.path), *arguments, log=folder.path / "supervisor.log"
-        )
+        detached.start("dlstudio.training.supervisor", str(folder.path), *arguments, log=folder.path / "supervisor.log")
     except OSError as error:
         raise DLStudioError("a supervisor process", str(error), "Check memory and process limits.") from error
+
+
+def _wait_for_the_last_supervisor(folder: RunFolder, timeout_s: float = 5.0) -> None:
+    """It ends a moment after its run, and must have written its last word before the run goes on."""
+    deadline = time.monotonic() + timeout_s
+    while process.is_alive(folder.status.get("supervisor") or {}) and time.monotonic() < deadline:
+        time.sleep(0.05)
 
 
 def _resume(run: Run) -> Run:
@@ -101,6 +108,7 @@ def _resume(run: Run) -> Run:
             "a recipe run with a checkpoint", f"{run.name!r}, which has none", "Launch it anew from the start."
         )
     folder = RunFolder(run.folder)
+    _wait_for_the_last_supervisor(folder)
     journal = run.folder / "control.jsonl"
     folder.set_status(
         QUEUED,

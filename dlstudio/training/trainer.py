@@ -11,7 +11,8 @@ import traceback
 from pathlib import Path
 
 from dlstudio.runs.folder import RunFolder, write_json
-from dlstudio.runs.recorder import Recorder, describe_error
+from dlstudio.runs.outcome import describe_error
+from dlstudio.runs.recorder import Recorder
 from dlstudio.training import job as jobs
 
 
@@ -27,20 +28,20 @@ def main(path: Path, *, resume: bool) -> None:
         if job.function is not None:
             job.function(recorder, dict(job.config or {}))
         elif job.recipe is not None:
-            from dlstudio.training.fit import train
+            from dlstudio.training.loop import train
 
             train(job.recipe, recorder, progress=False)
 
 
 def _resume_step(path: Path) -> int:
-    from dlstudio.training.checkpoint import saved_step
+    from dlstudio.training import checkpoint
 
-    return saved_step(path / "checkpoints" / "last.pt")
+    return int(checkpoint.read(checkpoint.path_of(path, "last"))["step"])
 
 
 def _follow(path: Path, rank: int, resume: bool) -> None:
     """Train as a rank that records nothing; what goes wrong here is left for the supervisor to tell."""
-    from dlstudio.training.fit import train
+    from dlstudio.training.loop import train
 
     try:
         recipe = jobs.read(path).recipe
@@ -48,7 +49,9 @@ def _follow(path: Path, rank: int, resume: bool) -> None:
         train(recipe, None, progress=False)
     except BaseException as error:
         text = traceback.format_exc()
-        write_json(path / f"rank{rank}.error.json", {"reason": f"rank {rank}: {describe_error(error)}", "traceback": text})
+        write_json(
+            path / f"rank{rank}.error.json", {"reason": f"rank {rank}: {describe_error(error)}", "traceback": text}
+        )
         raise
 
 

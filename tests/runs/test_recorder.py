@@ -124,13 +124,9 @@ def test_layer_norms_carry_the_step_of_their_own_log_call(log_first):
     assert steps.tolist() == list(range(100, 110))
     assert names == ["0.weight", "0.bias", "2.weight", "2.bias"]
     np.testing.assert_allclose(matrix, expected, rtol=1e-5)
-    np.testing.assert_allclose(
-        rec.run.scalars("grad_norm")[1], np.linalg.norm(expected, axis=1), rtol=1e-5
-    )
+    np.testing.assert_allclose(rec.run.scalars("grad_norm")[1], np.linalg.norm(expected, axis=1), rtol=1e-5)
     ratio = rec.run.layers("update_ratio")[2]
-    np.testing.assert_allclose(
-        ratio, rec.run.layers("update_norm")[2] / rec.run.layers("weight_norm")[2], rtol=1e-6
-    )
+    np.testing.assert_allclose(ratio, rec.run.layers("update_norm")[2] / rec.run.layers("weight_norm")[2], rtol=1e-6)
 
 
 def test_clipping_is_seen_with_its_coefficient():
@@ -194,7 +190,7 @@ def test_stop_ends_the_loop_and_nothing_swallows_it():
         while True:
             try:
                 rec.log({"x": float(step)}, step=step)
-            except Exception:  # noqa: BLE001, S110
+            except Exception:
                 pytest.fail("a stop is no Exception")
             step += 1
             time.sleep(0.01)

@@ -27,9 +27,7 @@ class Watched:
         self.model = nn.Sequential(nn.Linear(5, 7), nn.ReLU(), nn.Linear(7, 2)).to(dtype)
         self.optimizer = torch.optim.SGD(self.model.parameters(), 0.1, momentum=0.9)
         self.samples, self.clips, self.expected = [], [], []
-        self.probe = LayerProbe(
-            self.model, self.optimizer, every, self.samples.append, self.clips.append, **options
-        )
+        self.probe = LayerProbe(self.model, self.optimizer, every, self.samples.append, self.clips.append, **options)
 
     def backward(self, scale=1.0):
         x = torch.randn(16, 5, dtype=next(self.model.parameters()).dtype)
