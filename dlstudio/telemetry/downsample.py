@@ -45,7 +45,7 @@ def minmax(
     if len(rows) > n_out:
         from tsdownsample import MinMaxDownsampler
 
-        picked = MinMaxDownsampler().downsample(np.ascontiguousarray(values[rows]), n_out=n_out - n_out % 2)  # type: ignore[no-untyped-call]
+        picked = MinMaxDownsampler().downsample(np.ascontiguousarray(values[rows]), n_out=n_out - n_out % 2)
         keep.append(rows[picked.astype(np.int64)])
     else:
         keep.append(rows)

@@ -1,7 +1,5 @@
 """The home is found the way git finds its repository."""
 
-
-
 import pytest
 
 from dlstudio.errors import DLStudioError

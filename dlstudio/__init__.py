@@ -1,0 +1,81 @@
+"""dlstudio, a notebook-first studio for deep learning engineers.
+
+    >>> import dlstudio as dls
+    >>> run = dls.launch(dls.Recipe(data="mortgage", model="mlp", epochs=20))   # trains in the background
+    >>> dls.show(run)                                                           # and is watched from here
+
+The names below are resolved on first use (PEP 562), so importing dlstudio is quick and loads no framework.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dlstudio.data.load import load as load_data
+    from dlstudio.errors import DLStudioError, RunStopped
+    from dlstudio.reports import report
+    from dlstudio.runs.recorder import record
+    from dlstudio.runs.run import list_runs, open_run
+    from dlstudio.training.checkpoint import load_model
+    from dlstudio.training.fit import fit
+    from dlstudio.training.launch import launch
+    from dlstudio.training.recipe import Recipe
+    from dlstudio.training.summary import summarize
+    from dlstudio.widgets.launcher import launcher
+    from dlstudio.widgets.show import show
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "DLStudioError",
+    "Recipe",
+    "RunStopped",
+    "__version__",
+    "fit",
+    "launch",
+    "launcher",
+    "list_runs",
+    "load_data",
+    "load_model",
+    "open_run",
+    "record",
+    "report",
+    "show",
+    "summarize",
+]
+
+# Public name -> where it lives, as "module:name".
+_WHERE = {
+    "DLStudioError": "dlstudio.errors:DLStudioError",
+    "Recipe": "dlstudio.training.recipe:Recipe",
+    "RunStopped": "dlstudio.errors:RunStopped",
+    "fit": "dlstudio.training.fit:fit",
+    "launch": "dlstudio.training.launch:launch",
+    "launcher": "dlstudio.widgets.launcher:launcher",
+    "list_runs": "dlstudio.runs.run:list_runs",
+    "load_data": "dlstudio.data.load:load",
+    "load_model": "dlstudio.training.checkpoint:load_model",
+    "open_run": "dlstudio.runs.run:open_run",
+    "record": "dlstudio.runs.recorder:record",
+    "report": "dlstudio.reports:report",
+    "show": "dlstudio.widgets.show:show",
+    "summarize": "dlstudio.training.summary:summarize",
+}
+
+
+def __getattr__(name: str) -> Any:
+    where = _WHERE.get(name)
+    if where is None:
+        raise AttributeError(
+            f"module 'dlstudio' has no attribute {name!r}; it has {', '.join(sorted(_WHERE))}"
+        )
+    module, attribute = where.split(":")
+    value = getattr(import_module(module), attribute)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

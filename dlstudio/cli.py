@@ -1,0 +1,274 @@
+"""The `dlstudio` command. Parsing is quick; each command imports what it needs when it runs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dlstudio
+from dlstudio.errors import DLStudioError, RunStopped
+
+if TYPE_CHECKING:
+    from dlstudio.runs.run import Run
+    from dlstudio.training.recipe import Recipe
+
+__all__ = ["main"]
+
+OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+TERMINAL = ("FINISHED", "FAILED", "KILLED")
+ANSWER_S = 10.0
+"""How long `stop`, `pause` and `resume` wait for the run to obey."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        argv: the words after ``dlstudio``; None takes the process's own.
+
+    Returns:
+        The exit code: 0 done, 1 a run failed or a check found a problem, 2 wrong input, 130 interrupted.
+    """
+    arguments = _parser().parse_args(argv)
+    command: Callable[[argparse.Namespace], int | None] = arguments.command
+    try:
+        return command(arguments) or OK
+    except DLStudioError as error:
+        print(f"dlstudio: {error}", file=sys.stderr)
+        return USAGE
+    except (KeyboardInterrupt, RunStopped):
+        print("\ndlstudio: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader went away, as in `dlstudio runs | head`. Without this Python complains once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OK
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="dlstudio", description="Record, launch and watch real training runs.")
+    parser.add_argument("--version", action="version", version=f"dlstudio {dlstudio.__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    def add(name: str, command: Callable[[argparse.Namespace], int | None], text: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        sub.set_defaults(command=command)
+        return sub
+
+    sub = add("demo", _demo, "train four real runs, write a report and serve the board")
+    sub.add_argument("--no-serve", dest="serve", action="store_false", help="end instead of serving the board")
+    sub.add_argument("--epochs", type=int, metavar="N", help="epochs of each run, for a shorter or longer demo")
+    sub.add_argument("--port", type=int, help="port of the board (default: 8501, or the next that is free)")
+
+    sub = add("lab", _lab, "open the first tutorial in JupyterLab")
+    sub.add_argument("--port", type=int, help="port (default: 8888, or the next that is free)")
+    sub.add_argument("--no-browser", dest="browser", action="store_false", help="only print the address")
+
+    sub = add("runs", _runs, "list the runs of this studio home, newest first")
+    sub.add_argument("--status", type=str.upper, choices=("QUEUED", "RUNNING", "PAUSED", *TERMINAL), help="only these")
+    sub.add_argument("--limit", type=int, default=30, metavar="N", help="at most so many (default: 30; 0 lists all)")
+    sub.add_argument("--json", dest="as_json", action="store_true", help="every column, as JSON")
+
+    sub = add("show", _show, "say how a run is doing")
+    sub.add_argument("run", metavar="RUN", help="name or id of a run")
+    sub.add_argument("--log", type=int, default=0, metavar="N", help="with the last N lines of its output")
+
+    sub = add("train", _train, "train the recipe in a YAML file")
+    sub.add_argument("recipe", type=Path, metavar="recipe.yaml")
+    sub.add_argument("--set", dest="changes", action="append", default=[], metavar="KEY=VALUE", help="change a field")
+    sub.add_argument("--name", help="name of the run")
+    sub.add_argument("--detach", action="store_true", help="in the background: return at once and go on without me")
+
+    for name, text in {
+        "stop": "stop a run after its current step",
+        "pause": "hold a run after its current step",
+        "resume": "let a paused run go on, or continue a dead one from its last checkpoint",
+    }.items():
+        sub = add(name, {"stop": _stop, "pause": _pause, "resume": _resume}[name], text)
+        sub.add_argument("run", metavar="RUN", help="name or id of a run")
+
+    sub = add("app", _app, "serve an app on the loopback interface")
+    sub.add_argument("name", nargs="?", default="board", metavar="NAME", help="which app (default: board)")
+    sub.add_argument("--port", type=int, help="port (default: 8501, or the next that is free)")
+
+    sub = add("report", _report, "write a self-contained HTML report")
+    sub.add_argument("kind", metavar="KIND", help="which report: training")
+    sub.add_argument("--run", required=True, metavar="RUN", help="name or id of a run")
+    sub.add_argument("--out", type=Path, metavar="FILE", help="where to write it (default: into the run's folder)")
+
+    sub = add("doctor", _doctor, "check Python, packages, GPUs, the studio home and the ports")
+    sub.add_argument("--json", dest="as_json", action="store_true", help="as JSON")
+
+    sub = add("bench", _bench, "measure dlstudio beside every peer that is installed")
+    parts = ("record", "layers", "loop", "read", "live", "all")
+    sub.add_argument("which", nargs="?", default="all", choices=parts, help="which part (default: all)")
+    sub.add_argument("--json", dest="as_json", action="store_true", help="as JSON")
+    return parser
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    from dlstudio.demo import run_demo
+
+    return run_demo(serve=arguments.serve, epochs=arguments.epochs, port=arguments.port)
+
+
+def _lab(arguments: argparse.Namespace) -> None:
+    from dlstudio import serving
+
+    port = serving.choose_port(arguments.port, serving.LAB_PORT)
+    serving.become(serving.lab_command(port, browser=arguments.browser))
+
+
+def _app(arguments: argparse.Namespace) -> None:
+    from dlstudio import serving
+
+    port = serving.choose_port(arguments.port, serving.APP_PORT)
+    command = serving.app_command(arguments.name, port)
+    print(f"Serving {arguments.name} on http://{serving.LOOPBACK}:{port} (Ctrl-C ends it)")
+    serving.become(command)
+
+
+def _runs(arguments: argparse.Namespace) -> None:
+    from dlstudio.runs.run import list_runs
+
+    frame = list_runs(status=arguments.status)
+    if arguments.limit > 0:
+        frame = frame.head(arguments.limit)
+    if arguments.as_json:
+        print(frame.to_json(orient="records", date_format="iso", indent=1))
+        return
+    if frame.empty:
+        print("No runs yet. `dlstudio demo` makes some.")
+        return
+    from dlstudio.terminal import console, run_table
+
+    console().print(run_table(frame))
+
+
+def _show(arguments: argparse.Namespace) -> None:
+    from dlstudio.training.summary import summarize
+    from dlstudio.training.words import describe
+
+    run = _opened(arguments.run)
+    print(describe(summarize(run)))
+    if arguments.log > 0:
+        print()
+        print(run.log_tail(arguments.log))
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    from dlstudio.training.recipe import Recipe
+
+    recipe = _changed(Recipe.from_yaml(arguments.recipe), arguments.changes, arguments.name)
+    if arguments.detach:
+        from dlstudio.training.launch import launch
+
+        run = launch(recipe)
+        print(f"{run.name} is {run.status} in the background.")
+        print(f"  dlstudio show {run.name}\n  dlstudio stop {run.name}\n  dlstudio app board")
+        return OK
+    from dlstudio.training.fit import fit
+
+    run = fit(recipe)
+    state = run.state()
+    print(f"{run.name} {state.status}" + (f": {state.reason}" if state.reason else ""))
+    return OK if state.status == "FINISHED" else FAILED
+
+
+def _changed(recipe: Recipe, changes: Sequence[str], name: str | None) -> Recipe:
+    fields: dict[str, Any] = {}
+    for change in changes:
+        key, equals, text = change.partition("=")
+        if not equals or not key:
+            raise DLStudioError("--set KEY=VALUE", repr(change), "Try --set lr=0.001.")
+        fields[key.strip()] = _parsed(text)
+    if name is not None:
+        fields["name"] = name
+    return recipe.replace(**fields) if fields else recipe
+
+
+def _parsed(text: str) -> Any:
+    import yaml
+
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text  # the recipe says what it wanted there
+
+
+def _stop(arguments: argparse.Namespace) -> None:
+    run = _opened(arguments.run)
+    run.stop()
+    _await(run, TERMINAL, "stop")
+
+
+def _pause(arguments: argparse.Namespace) -> None:
+    run = _opened(arguments.run)
+    run.pause()
+    _await(run, ("PAUSED", *TERMINAL), "pause")
+
+
+def _resume(arguments: argparse.Namespace) -> None:
+    run = _opened(arguments.run)
+    if run.status in TERMINAL:
+        from dlstudio.training.launch import launch
+
+        again = launch(resume=run)
+        print(f"{again.name} goes on from its last checkpoint in the background ({again.status}).")
+        return
+    run.resume()
+    _await(run, ("RUNNING", *TERMINAL), "resume")
+
+
+def _opened(name: str) -> Run:
+    from dlstudio.runs.run import open_run
+
+    return open_run(name)
+
+
+def _await(run: Run, wanted: Sequence[str], verb: str) -> None:
+    """Print what became of a command; a busy run may take a step before it obeys."""
+    until = time.monotonic() + ANSWER_S
+    while (status := run.status) not in wanted and time.monotonic() < until:
+        time.sleep(0.1)
+    if status in wanted:
+        print(f"{run.name} is {status}.")
+    else:
+        print(f"{run.name} is still {status}; it was asked to {verb} and will do so after its current step.")
+
+
+def _report(arguments: argparse.Namespace) -> None:
+    from dlstudio.reports import report
+
+    options = {} if arguments.out is None else {"out": arguments.out}
+    print(report(arguments.kind, run=arguments.run, **options))
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    from dlstudio import doctor
+
+    result = doctor.examine()
+    if arguments.as_json:
+        print(json.dumps(result.frame().to_dict(orient="records"), indent=1))
+    else:
+        from dlstudio.terminal import console
+
+        console().print(doctor.table(result))
+    return FAILED if result.verdict == doctor.PROBLEM else OK
+
+
+def _bench(arguments: argparse.Namespace) -> int | None:
+    from dlstudio import bench
+
+    code: int | None = bench.run(arguments.which, as_json=arguments.as_json)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
