@@ -264,10 +264,9 @@ def _doctor(arguments: argparse.Namespace) -> int:
 
 
 def _bench(arguments: argparse.Namespace) -> int | None:
-    from dlstudio import bench
+    from dlstudio.bench.run import run
 
-    code: int | None = bench.run(arguments.which, as_json=arguments.as_json)
-    return code
+    return run(arguments.which, as_json=arguments.as_json)
 
 
 if __name__ == "__main__":

@@ -111,7 +111,9 @@ class RunFolder:
                 "tracking_uri": os.environ.get("MLFLOW_TRACKING_URI"),
             }
             write_json(path / "run.json", info)
-            folder.set_status(QUEUED, reason=None, step=None, n_lost=0)
+            # A launched run belongs to its supervisor, any other to this process.
+            owner = {} if kind == "launch" else {"worker": process.identity()}
+            folder.set_status(QUEUED, reason=None, step=None, n_lost=0, **owner)
             folder.activate()
         except OSError as error:
             raise DLStudioError(
@@ -167,7 +169,7 @@ class RunFolder:
             if restarted:
                 reason = "the machine was restarted while the run was going on"
             elif status.get("status") == QUEUED:
-                reason = "its supervisor was killed before training began"
+                reason = "its process ended before training began"
             else:
                 reason = (
                     "its process was killed from outside (no exit code was left); resume it from its last checkpoint"

@@ -86,6 +86,7 @@ class Recorder:
             self.event("resumed", f"continued from step {self.resume_step}", step=self.resume_step)
         self._thread = threading.Thread(target=self._background, name="dlstudio-recorder", daemon=True)
         self._thread.start()
+        self._files.activate()
         registrar.remember(self._files)
         registrar.ensure(self._files.home)
         _settle_at_exit()

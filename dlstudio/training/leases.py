@@ -14,8 +14,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-N_CPU_SLOTS = max(2, (os.cpu_count() or 1) // 2)
+_CORES = os.cpu_count() or 1
+N_CPU_SLOTS = max(2, _CORES // 4)
 """So many launched runs train on the processor at once; more would only slow each other down."""
+CPU_THREADS = max(1, _CORES // N_CPU_SLOTS)
+"""What each of them may use: two trainers that spin on the same cores are many times slower than one."""
 
 
 class Lease:

@@ -21,7 +21,7 @@ from dlstudio.runs.run import Run
 from dlstudio.telemetry.machine import gpus
 from dlstudio.tracking import detached
 from dlstudio.training import job as jobs
-from dlstudio.training.leases import lease, wanted_devices
+from dlstudio.training.leases import CPU_THREADS, lease, wanted_devices
 
 POLL_S = 0.3
 STOP_PATIENCE_S = 60.0
@@ -54,7 +54,7 @@ class Supervisor:
                 self._end(KILLED, "stopped while it was waiting for a device")
                 return
             self.folder.set_status(QUEUED, reason=None, device=held.names)
-            self._train(held.names if on_gpu and ":" not in device else None, count)
+            self._train(_device_environment(held.names, device), count)
         except DLStudioError as error:
             self._end(FAILED, str(error))
         except Exception as error:
@@ -76,10 +76,8 @@ class Supervisor:
             self._stop_asked = time.monotonic()
         return self._stop_asked is not None
 
-    def _train(self, gpu_names: list[str] | None, count: int) -> None:
-        environment = detached.python_environment()
-        if gpu_names is not None:
-            environment["CUDA_VISIBLE_DEVICES"] = ",".join(name.removeprefix("cuda:") for name in gpu_names)
+    def _train(self, device_environment: dict[str, str], count: int) -> None:
+        environment = {**detached.python_environment(), **device_environment}
         arguments = ["-m", "dlstudio.training.trainer", str(self.folder.path)]
         arguments += ["--resume"] if self.resume else []
         if count > 1:
@@ -130,6 +128,15 @@ class Supervisor:
 
     def _end(self, status: str, reason: str, exit_code: int | None = None, **changes: Any) -> None:
         self.folder.set_status(status, reason=reason, ended=time.time(), exit_code=exit_code, **changes)
+
+
+def _device_environment(leased: list[str], device: str) -> dict[str, str]:
+    """What keeps a trainer to its devices; a GPU asked for by its number stays visible under that number."""
+    if leased[0].startswith("cpu"):
+        return {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(CPU_THREADS))}
+    if ":" in device:
+        return {}
+    return {"CUDA_VISIBLE_DEVICES": ",".join(name.removeprefix("cuda:") for name in leased)}
 
 
 def _host_oom_kills() -> int:

@@ -15,7 +15,7 @@ from dlstudio.runs.run import open_run
 from dlstudio.training import job as jobs
 from dlstudio.training.job import Job
 from dlstudio.training.launch import launch
-from dlstudio.training.leases import lease, try_lease, wanted_devices
+from dlstudio.training.leases import N_CPU_SLOTS, lease, try_lease, wanted_devices
 from dlstudio.training.recipe import Recipe
 
 
@@ -135,7 +135,7 @@ def test_pause_resume_and_stop():
 
 def test_launches_queue_and_a_queued_one_can_be_stopped(fresh_home, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    first = [launch(counting, config=ENDLESS, name=f"first-{n}") for n in range(max(2, (os.cpu_count() or 1) // 2))]
+    first = [launch(counting, config=ENDLESS, name=f"first-{n}") for n in range(N_CPU_SLOTS)]
     until(lambda: all(run.status == "RUNNING" for run in first))
     waiting, cancelled = launch(counting, config={"n": 3, "scale": 1}), launch(counting, config=ENDLESS)
     until(lambda: waiting.reason and cancelled.reason)
