@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from dlstudio import shipped
+from dlstudio.data import names
 from dlstudio.data.dataset import Dataset
 from dlstudio.data.encode import encode_columns
 from dlstudio.data.splits import grouped_splits, stratified_splits
@@ -40,7 +41,6 @@ __all__ = [
     "reviews",
 ]
 
-FASHION_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 GARMENTS = (
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
 )  # fmt: skip
@@ -178,15 +178,15 @@ def fashion(seed: int) -> Dataset:
 
 def fashion_full(seed: int) -> Dataset:
     """Fashion-MNIST in full, 70,000 images, from Debian's package dataset-fashion-mnist."""
-    if not FASHION_FOLDER.is_dir():
+    if not names.FASHION_FOLDER.is_dir():
         raise DLStudioError(
-            f"the folder {FASHION_FOLDER} of Debian's package dataset-fashion-mnist",
+            f"the folder {names.FASHION_FOLDER} of Debian's package dataset-fashion-mnist",
             "no such folder",
             "Run apt-get install dataset-fashion-mnist, or use 'fashion', which holds 14,000 of the images.",
         )
 
     def read(name: str, header: int) -> np.ndarray:
-        return np.frombuffer(gzip.decompress((FASHION_FOLDER / name).read_bytes()), np.uint8, offset=header)
+        return np.frombuffer(gzip.decompress((names.FASHION_FOLDER / name).read_bytes()), np.uint8, offset=header)
 
     images = np.concatenate([read(f"{part}-images-idx3-ubyte.gz", 16) for part in ("train", "t10k")])
     labels = np.concatenate([read(f"{part}-labels-idx1-ubyte.gz", 8) for part in ("train", "t10k")])

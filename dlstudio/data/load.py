@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from dlstudio.data import bundled
 from dlstudio.data.dataset import Dataset
+from dlstudio.data.names import names
 from dlstudio.errors import unknown_name
 
 __all__ = ["available", "load"]
@@ -27,11 +28,7 @@ _LOADERS: dict[str, Callable[[int], Dataset]] = {
 
 def available() -> dict[str, str]:
     """Return the names that `load` can read on this machine, each with a line that describes it."""
-    return {
-        name: (loader.__doc__ or "").strip().splitlines()[0]
-        for name, loader in _LOADERS.items()
-        if loader is not bundled.fashion_full or bundled.FASHION_FOLDER.is_dir()
-    }
+    return {name: (_LOADERS[name].__doc__ or "").strip().splitlines()[0] for name in names()}
 
 
 def load(name: str, seed: int = 0) -> Dataset:

@@ -50,28 +50,39 @@ def _is_installed() -> bool:
     return True
 
 
-def write(folder: Path, job: Job) -> None:
-    """Write a job into a run's folder.
+@dataclass(frozen=True, kw_only=True)
+class PackedJob:
+    """A job ready to be written: its description, and a pickle where JSON cannot hold it."""
+
+    description: dict[str, Any]
+    pickle: bytes | None
+
+    def write(self, folder: Path) -> None:
+        """Write it into a run's folder, readable by nobody else."""
+        if self.pickle is not None:
+            descriptor = os.open(folder / "job.pkl", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(self.pickle)
+        write_json(folder / "job.json", self.description)
+
+
+def pack(job: Job) -> PackedJob:
+    """Make a job ready to travel.
 
     Raises:
         DLStudioError: an object in it cannot be pickled.
     """
     plain = job.recipe is not None and job.recipe.is_plain
-    description: dict[str, Any] = {
+    data = None if plain else _pickle(job)
+    description = {
         "schema": 1,
         "kind": "recipe" if job.recipe is not None else "function",
         "recipe": job.recipe.to_dict() if job.recipe is not None else None,
         "versions": versions(),
         "sys_path": [path for path in sys.path if path],
-        "sha256": None,
+        "sha256": None if data is None else hashlib.sha256(data).hexdigest(),
     }
-    if not plain:
-        data = _pickle(job)
-        description["sha256"] = hashlib.sha256(data).hexdigest()
-        descriptor = os.open(folder / "job.pkl", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-    write_json(folder / "job.json", description)
+    return PackedJob(description=description, pickle=data)
 
 
 def _pickle(job: Job) -> bytes:

@@ -15,6 +15,7 @@ from dlstudio.tracking import detached, environment
 from dlstudio.training import job as jobs
 from dlstudio.training.device import check_device
 from dlstudio.training.job import Job, TrainFunction
+from dlstudio.training.naming import check_names, run_name, run_tags
 from dlstudio.training.recipe import Recipe
 
 
@@ -56,30 +57,25 @@ def launch(
             )
         return _resume(open_run(resume) if isinstance(resume, str) else resume)
     if isinstance(what, Recipe):
+        check_names(what)
         check_device(what)
         job = Job(recipe=what)
         settings: dict[str, Any] = what.to_dict()
-        title = name or what.name or default_name(what)
+        title, tags = run_name(what, name), run_tags(what)
     elif callable(what):
         settings = plain(config or {})
         job = Job(function=what, config=dict(config or {}))
-        title = name or str(getattr(what, "__name__", "function"))
+        title, tags = name or str(getattr(what, "__name__", "function")), {}
     else:
         raise DLStudioError(
             "a Recipe or a function fn(rec, config)", f"{what!r}", "For example dls.launch(dls.Recipe(epochs=5))."
         )
-    folder = RunFolder.create(title, kind="launch", config=settings)
-    jobs.write(folder.path, job)
+    packed = jobs.pack(job)
+    folder = RunFolder.create(title, kind="launch", config=settings, tags=tags)
+    packed.write(folder.path)
     environment.capture_in_background(folder.path)
     _start_supervisor(folder)
     return Run(folder)
-
-
-def default_name(recipe: Recipe) -> str:
-    """A name for a run that was given none, from its data, model and seed."""
-    described = recipe.to_dict()
-    parts = [str(described[key]).split(" ")[0].split("(")[0].lower() for key in ("data", "model")]
-    return "-".join([*(recipe.variant or "-".join(parts)).split(), f"s{recipe.seed}"])
 
 
 def _start_supervisor(folder: RunFolder, *arguments: str) -> None:

@@ -155,7 +155,7 @@ def test_fashion_is_balanced_and_its_test_part_official(sets: dict[str, Dataset]
 
 
 def test_full_fashion_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(bundled, "FASHION_FOLDER", tmp_path / "none")
+    monkeypatch.setattr("dlstudio.data.names.FASHION_FOLDER", tmp_path / "none")
     assert "fashion_full" not in available()
     with pytest.raises(DLStudioError, match="apt-get install dataset-fashion-mnist"):
         load("fashion_full")
@@ -171,7 +171,7 @@ def test_full_fashion_reads_the_debian_files(monkeypatch: pytest.MonkeyPatch, tm
         content = {"images-idx3": bytes(16) + images.tobytes(), "labels-idx1": bytes(8) + labels.tobytes()}
         for kind, payload in content.items():
             (tmp_path / f"{part}-{kind}-ubyte.gz").write_bytes(gzip.compress(payload, 1))
-    monkeypatch.setattr(bundled, "FASHION_FOLDER", tmp_path)
+    monkeypatch.setattr("dlstudio.data.names.FASHION_FOLDER", tmp_path)
     assert "fashion_full" in available()
     data = load("fashion_full")
     assert tuple(data.inputs.shape) == (22_000, 1, 28, 28)

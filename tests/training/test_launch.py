@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import psutil
@@ -179,10 +180,17 @@ def test_what_cannot_be_launched_is_told_at_once():
         launch("mortgage")
     with pytest.raises(DLStudioError, match="a Recipe or a function"):
         launch()
-    with pytest.raises(DLStudioError, match="Did you mean"):
+    with pytest.raises(DLStudioError, match="one of the known run names|none yet"):
         launch(resume="no such run anywhere at all")
-    with open(os.devnull) as file, pytest.raises(DLStudioError, match="sent to another process"):
-        launch(lambda rec, config: file.read())
+    lock = threading.Lock()
+    with pytest.raises(DLStudioError, match="sent to another process"):
+        launch(lambda rec, config: lock.acquire(), name="never made")
+    with pytest.raises(DLStudioError):
+        open_run("never made")
+    with pytest.raises(DLStudioError, match="Did you mean 'mortgage'"):
+        launch(Recipe(data="mortgages"))
+    with pytest.raises(DLStudioError, match="Did you mean 'mlp'"):
+        launch(Recipe(model="mpl"))
     if not torch.cuda.is_available():
         with pytest.raises(DLStudioError, match="CUDA"):
             launch(Recipe(device="cuda"))
@@ -192,7 +200,7 @@ def test_what_cannot_be_launched_is_told_at_once():
 
 
 def test_a_pickle_that_launch_did_not_write_is_never_opened(tmp_path):
-    jobs.write(tmp_path, Job(function=counting, config={}))
+    jobs.pack(Job(function=counting, config={})).write(tmp_path)
     (tmp_path / "job.pkl").write_bytes(b"cos\nsystem\n(S'touch " + str(tmp_path / "owned").encode() + b"'\ntR.")
     with pytest.raises(DLStudioError, match="not opened"):
         jobs.read(tmp_path)
@@ -200,7 +208,7 @@ def test_a_pickle_that_launch_did_not_write_is_never_opened(tmp_path):
 
 
 def test_a_pickle_of_another_version_is_refused_with_both_versions(tmp_path):
-    jobs.write(tmp_path, Job(function=counting, config={}))
+    jobs.pack(Job(function=counting, config={})).write(tmp_path)
     from dlstudio.runs.folder import read_json, write_json
 
     description = read_json(tmp_path / "job.json")
@@ -212,7 +220,7 @@ def test_a_pickle_of_another_version_is_refused_with_both_versions(tmp_path):
 
 def test_a_plain_recipe_travels_without_a_pickle(tmp_path):
     recipe = Recipe(data="mortgage", model="mlp", model_options={"hidden": [8]}, lr=0.5)
-    jobs.write(tmp_path, Job(recipe=recipe))
+    jobs.pack(Job(recipe=recipe)).write(tmp_path)
     assert not (tmp_path / "job.pkl").exists() and jobs.read(tmp_path).recipe == recipe
 
 
