@@ -265,6 +265,9 @@ class Recorder:
                 handler(**command.arguments)
 
     def _pause(self, step: int) -> None:
+        save = self._handlers.get("checkpoint")
+        if save is not None:
+            save()  # who pauses may be about to switch the machine off
         self.event("pause", "paused on request", step=step)
         self._set_status(states.PAUSED)
         while True:

@@ -105,7 +105,6 @@ def _resume(run: Run) -> Run:
         )
     folder = RunFolder(run.folder)
     _wait_for_the_last_supervisor(folder)
-    journal = run.folder / "control.jsonl"
     folder.set_status(
         QUEUED,
         reason=None,
@@ -114,7 +113,7 @@ def _resume(run: Run) -> Run:
         ended=None,
         supervisor=None,
         worker=None,
-        control_offset=journal.stat().st_size if journal.exists() else 0,
+        control_offset=folder.commands(0)[1],  # what ended the run before is not asked of it again
     )
     folder.activate()
     _start_supervisor(folder, "--resume")

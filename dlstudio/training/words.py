@@ -1,0 +1,302 @@
+"""A training summary in plain words: the verdict, the key numbers and the findings that every face shows."""
+
+from __future__ import annotations
+
+import json
+import math
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from dlstudio.results import Finding
+from dlstudio.training.numbers import TrainingSummary
+
+__all__ = [
+    "KeyNumber",
+    "describe",
+    "duration",
+    "findings",
+    "key_numbers",
+    "label",
+    "moment",
+    "number",
+    "verdict",
+]
+
+_LABELS = {
+    "loss": "Training loss",
+    "lr": "Learning rate",
+    "epoch": "Epoch",
+    "grad_norm": "Gradient norm",
+    "clip_coefficient": "Clipping coefficient",
+    "throughput_samples_per_s": "Throughput (samples/s)",
+    "best/val/loss": "Best validation loss",
+}
+_SPLITS = {"train": "Training", "val": "Validation", "test": "Test"}
+_METRICS = {
+    "auc": "AUC",
+    "f1": "F1",
+    "mae": "mean absolute error",
+    "rmse": "root mean squared error",
+    "r2": "R²",
+}
+_HEADLINE_METRICS = ("val/accuracy", "val/balanced_accuracy", "val/auc", "val/rmse", "val/r2")
+_STATUS = {
+    "QUEUED": "Waiting to start",
+    "RUNNING": "Training is running",
+    "PAUSED": "Training is paused",
+    "FINISHED": "Training finished",
+    "FAILED": "Training failed",
+    "KILLED": "Training was stopped",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeyNumber:
+    """One number at the top of a page: its label, the text to show, and one sentence on what it means."""
+
+    label: str
+    text: str
+    meaning: str
+
+
+def number(item: float | int | None) -> str:
+    """Format a number for people: four significant digits, separators in whole ones, a dash when missing.
+
+    Example:
+        >>> number(0.123456), number(1234567), number(float("nan")), number(None)
+        ('0.1235', '1,234,567', 'NaN', '–')
+    """
+    if item is None:
+        return "–"
+    if isinstance(item, int):
+        return f"{item:,}"
+    if not math.isfinite(item):
+        return "NaN" if math.isnan(item) else ("∞" if item > 0 else "−∞")
+    if item == 0 or 1e-4 <= abs(item) < 1e4:
+        return f"{item:.4g}"
+    return f"{item:,.0f}" if 1e4 <= abs(item) < 1e9 else f"{item:.3e}"
+
+
+def duration(seconds: float | None) -> str:
+    """Format a time span: ``"0.8 s"``, ``"42 s"``, ``"3 min 5 s"``, ``"2 h 10 min"``, ``"3 d 4 h"``."""
+    if seconds is None:
+        return "–"
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    for size, unit, smaller, smaller_unit in (
+        (86400, "d", 3600, "h"),
+        (3600, "h", 60, "min"),
+        (60, "min", 1, "s"),
+    ):
+        if whole >= size:
+            rest = whole % size // smaller
+            return f"{whole // size} {unit}" + (f" {rest} {smaller_unit}" if rest else "")
+    return f"{whole} s"
+
+
+def moment(seconds: float | None) -> str:
+    """Format seconds since the epoch as ``"2026-11-21 09:13 UTC"``."""
+    return "–" if seconds is None else datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def label(key: str) -> str:
+    """The plain name of a recorded key: ``"val/balanced_accuracy"`` is "Validation balanced accuracy"."""
+    if key in _LABELS:
+        return _LABELS[key]
+    head, _, tail = key.partition("/")
+    if head in _SPLITS and tail:
+        return f"{_SPLITS[head]} {_METRICS.get(tail, tail.replace('_', ' '))}"
+    return key
+
+
+def _of(done: int, planned: int | None) -> str:
+    return f"{done:,} of {planned:,}" if planned else f"{done:,}"
+
+
+def _counted(done: int, planned: int | None, what: str) -> str:
+    return f"{_of(done, planned)} {what}" + ("" if (planned or done) == 1 else "s")
+
+
+def verdict(summary: TrainingSummary) -> str:
+    """Say in a few sentences how the run stands; only what is certain."""
+    done = ""
+    if summary.n_epochs:
+        done = _counted(summary.n_epochs, summary.n_epochs_planned, "epoch")
+    elif summary.n_steps:
+        done = _counted(summary.n_steps, summary.n_steps_planned, "step")
+    text = _STATUS.get(summary.status, summary.status)
+    if summary.live:
+        text += f", {done} done" if done else ""
+    else:
+        parts = [part for part in (done, duration(summary.wall_s) if summary.wall_s is not None else "") if part]
+        text += f" after {' and '.join(parts)}" if parts else ""
+    text += "."
+    if summary.reason and summary.status != "FINISHED":
+        text += f" {_sentence(summary.reason)}"
+    if "val/loss" in summary.best:
+        verb = "so far is" if summary.live else "was"
+        at = f"in epoch {summary.best_epoch:,}" if summary.best_epoch else f"at step {summary.best_step:,}"
+        text += f" The lowest validation loss {verb} {number(summary.best['val/loss'])}, {at}."
+    elif "loss" in summary.final:
+        text += f" The last training loss is {number(summary.final['loss'])}."
+    return text
+
+
+def _sentence(reason: str) -> str:
+    reason = reason.strip()
+    return reason[:1].upper() + reason[1:] + ("" if reason.endswith((".", "!", "?")) else ".")
+
+
+def key_numbers(summary: TrainingSummary) -> list[KeyNumber]:
+    """The numbers that head a page, in reading order; the same on every face.
+
+    Example:
+        >>> [(item.label, item.text) for item in key_numbers(summary)][:2]
+        [('Epochs', '20 of 20'), ('Steps', '2,480 of 2,480')]
+    """
+    shown = []
+
+    def add(name: str, text: str, meaning: str) -> None:
+        shown.append(KeyNumber(label=name, text=text, meaning=meaning))
+
+    if summary.n_epochs_planned or summary.n_epochs:
+        add("Epochs", _of(summary.n_epochs, summary.n_epochs_planned), "Passes over the training data.")
+    add("Steps", _of(summary.n_steps, summary.n_steps_planned), "Updates of the model's weights.")
+    add("Duration", duration(summary.wall_s), "From the start to the end, or to now.")
+    if "loss" in summary.final:
+        meaning = "The last recorded error on the data the model learns from; lower is better."
+        add("Training loss", number(summary.final["loss"]), meaning)
+    if "val/loss" in summary.best:
+        meaning = "The lowest error on data the model does not learn from."
+        add("Best validation loss", number(summary.best["val/loss"]), meaning)
+    where = f" (epoch {summary.best_epoch:,})" if summary.best_epoch else ""
+    for key in _HEADLINE_METRICS:
+        if key in summary.best and len(shown) < 7:
+            add(
+                label(key),
+                number(summary.best[key]),
+                f"Measured where the validation loss was lowest{where}.",
+            )
+    if summary.throughput_samples_per_s is not None:
+        speed = summary.throughput_samples_per_s
+        add(
+            "Samples per second",
+            number(round(speed)) if math.isfinite(speed) else number(speed),
+            "Training speed, as last measured.",
+        )
+    return shown
+
+
+def findings(summary: TrainingSummary) -> list[Finding]:
+    """State what is certain and worth knowing, most severe first.
+
+    Codes DLS100 to DLS109 are facts of the run itself; nothing here is a guess about causes.
+
+    Returns:
+        DLS100 the run failed, DLS101 a loss was not finite, DLS102 telemetry was lost, DLS103 telemetry files
+        are damaged, DLS104 the run was stopped, DLS105 where the best epoch lies.
+    """
+    found: list[Finding] = []
+
+    def add(code: str, severity: str, sentence: str, remedy: str = "", **evidence: Any) -> None:
+        found.append(Finding(code=code, severity=severity, sentence=sentence, evidence=evidence, remedy=remedy))
+
+    if summary.status == "FAILED":
+        because = f": {summary.reason.strip().rstrip('.')}" if summary.reason else ""
+        add(
+            "DLS100",
+            "critical",
+            f"The run failed{because}.",
+            "Read the log, then resume from the last checkpoint.",
+            status=summary.status,
+            reason=summary.reason,
+        )
+    for key in ("loss", "val/loss"):
+        curve = summary.curves.get(key)
+        if curve is not None and curve.n_nonfinite:
+            many = f"{curve.n_nonfinite:,} of {curve.n:,} values"
+            add(
+                "DLS101",
+                "critical",
+                f"{label(key)} was not a finite number at step {curve.first_nonfinite_x:,} "
+                f"for the first time ({many}).",
+                "Lower the learning rate, clip gradients or check the data.",
+                key=key,
+                first_step=curve.first_nonfinite_x,
+                n=curve.n_nonfinite,
+            )
+    if summary.n_lost:
+        add(
+            "DLS102",
+            "warning",
+            f"{summary.n_lost:,} recorded points could not be written, so the curves have gaps; "
+            "training itself went on.",
+            "Check free space and permissions of the studio home.",
+            n_lost=summary.n_lost,
+        )
+    for damage in summary.damage:
+        add("DLS103", "warning", f"Part of the recording cannot be read: {damage}.", damage=damage)
+    if summary.status == "KILLED":
+        because = f": {summary.reason.strip().rstrip('.')}" if summary.reason else ""
+        add("DLS104", "info", f"The run was stopped before its end{because}.", reason=summary.reason)
+    if summary.best_epoch and summary.n_epochs and not summary.live:
+        add(
+            "DLS105",
+            "info",
+            f"The validation loss was lowest in epoch {summary.best_epoch:,} of {summary.n_epochs:,}.",
+            best_epoch=summary.best_epoch,
+            n_epochs=summary.n_epochs,
+        )
+    return found
+
+
+def provenance(summary: TrainingSummary) -> dict[str, str]:
+    """Where the run comes from, as words by name: times, model size, code, command, machine; packages left out."""
+    facts = {
+        "Key": summary.key,
+        "Catalogue id": summary.run_id or "not yet in the catalogue",
+        "Started": moment(summary.started),
+        "Ended": moment(summary.ended),
+    }
+    if summary.n_parameters is not None:
+        facts["Model parameters"] = number(summary.n_parameters)
+    for key, item in summary.environment.items():
+        if key == "packages" or item in (None, "", [], {}):
+            continue
+        if isinstance(item, Mapping):
+            facts |= {f"{key} {part}".capitalize(): _words(thing) for part, thing in item.items() if thing}
+        else:
+            facts[{"n_cpus": "Processors", "cwd": "Folder"}.get(key, key.replace("_", " ").capitalize())] = _words(item)
+    return facts
+
+
+def _words(item: object) -> str:
+    if isinstance(item, str):
+        return item
+    if isinstance(item, list | tuple):
+        parts = [str(part) for part in item]
+        return shlex.join(parts) if parts and parts[0].startswith("/") else ", ".join(parts)
+    return json.dumps(item, default=str, ensure_ascii=False)
+
+
+def describe(summary: TrainingSummary) -> str:
+    """The run as a few lines of text for a terminal."""
+    lines = [f"{summary.name}  [{summary.status}]", verdict(summary), ""]
+    rows = [(item.label, item.text) for item in key_numbers(summary)]
+    rows += [("Created", moment(summary.created)), ("Key", summary.key)]
+    for key in sorted(key for key in summary.final if key.startswith("test/")):
+        rows.append((label(key), number(summary.final[key])))
+    width = max(len(name) for name, _ in rows)
+    lines += [f"  {name:<{width}}  {text}" for name, text in rows]
+    notes = [finding for finding in findings(summary) if finding.severity != "info"]
+    if notes:
+        lines += [""] + [
+            f"  {note.code} {note.sentence}" + (f" {note.remedy}" if note.remedy else "") for note in notes
+        ]
+    return "\n".join(lines)
