@@ -29,8 +29,6 @@ _LABELS = {
     "loss": "Training loss",
     "lr": "Learning rate",
     "epoch": "Epoch",
-    "grad_norm": "Gradient norm",
-    "clip_coefficient": "Clipping coefficient",
     "throughput_samples_per_s": "Throughput (samples/s)",
     "best/val/loss": "Best validation loss",
 }
@@ -106,7 +104,7 @@ def moment(seconds: float | None) -> str:
 
 
 def label(key: str) -> str:
-    """The plain name of a recorded key: ``"val/balanced_accuracy"`` is "Validation balanced accuracy"."""
+    """The plain name of a recorded key: ``"val/auc"`` is "Validation AUC"."""
     if key in _LABELS:
         return _LABELS[key]
     head, _, tail = key.partition("/")
@@ -149,16 +147,15 @@ def verdict(summary: TrainingSummary) -> str:
 
 
 def _sentence(reason: str) -> str:
-    reason = reason.strip()
-    return reason[:1].upper() + reason[1:] + ("" if reason.endswith((".", "!", "?")) else ".")
+    return reason[:1].upper() + reason[1:].rstrip(". ") + "."
 
 
 def key_numbers(summary: TrainingSummary) -> list[KeyNumber]:
     """The numbers that head a page, in reading order; the same on every face.
 
     Example:
-        >>> [(item.label, item.text) for item in key_numbers(summary)][:2]
-        [('Epochs', '20 of 20'), ('Steps', '2,480 of 2,480')]
+        >>> key_numbers(summary)[0].label, key_numbers(summary)[0].text
+        ('Epochs', '20 of 20')
     """
     shown = []
 
@@ -198,9 +195,8 @@ def findings(summary: TrainingSummary) -> list[Finding]:
 
     Codes DLS100 to DLS109 are facts of the run itself; nothing here is a guess about causes.
 
-    Returns:
-        DLS100 the run failed, DLS101 a loss was not finite, DLS102 telemetry was lost, DLS103 telemetry files
-        are damaged, DLS104 the run was stopped, DLS105 where the best epoch lies.
+    DLS100 the run failed, 101 a loss was not finite, 102 telemetry was lost, 103 telemetry is damaged, 104 the run
+    was stopped, 105 where the best epoch lies.
     """
     found: list[Finding] = []
 
@@ -269,8 +265,10 @@ def provenance(summary: TrainingSummary) -> dict[str, str]:
     for key, item in summary.environment.items():
         if key == "packages" or item in (None, "", [], {}):
             continue
-        if isinstance(item, Mapping):
-            facts |= {f"{key} {part}".capitalize(): _words(thing) for part, thing in item.items() if thing}
+        if key == "git" and isinstance(item, Mapping):
+            facts["Code"] = f"commit {str(item.get('commit'))[:12]} on {item.get('branch') or 'no branch'}"
+            changed = item.get("changed") or []
+            facts["Uncommitted changes"] = f"{len(changed)} files (see code.diff)" if changed else "none"
         else:
             facts[{"n_cpus": "Processors", "cwd": "Folder"}.get(key, key.replace("_", " ").capitalize())] = _words(item)
     return facts

@@ -59,8 +59,14 @@ def test_the_numbers_are_those_that_were_recorded(run):
     assert summary.throughput_samples_per_s == 500.0
     curve = summary.curves["loss"]
     assert (curve.n, curve.first, curve.last, curve.min, curve.min_x, curve.max, curve.max_x) == (
-        20, 1.0, 0.05, 0.05, 20, 1.0, 1,
-    )  # fmt: skip
+        20,
+        1.0,
+        0.05,
+        0.05,
+        20,
+        1.0,
+        1,
+    )
     np.testing.assert_array_equal(curve.x, np.arange(1, 21))
     np.testing.assert_array_equal(curve.values, 1 / np.arange(1, 21))
     assert summary.wall_s == pytest.approx(summary.ended - summary.started)
@@ -209,18 +215,33 @@ def test_a_long_series_keeps_its_facts_in_little_memory():
 
 @pytest.mark.parametrize(
     ("item", "text"),
-    [(None, "–"), (0.123456, "0.1235"), (1234567, "1,234,567"), (math.nan, "NaN"), (-math.inf, "−∞"),
-     (1e-7, "1.000e-07"), (123456.7, "123,457"), (0.0, "0")],
-)  # fmt: skip
+    [
+        (None, "–"),
+        (0.123456, "0.1235"),
+        (1234567, "1,234,567"),
+        (math.nan, "NaN"),
+        (-math.inf, "−∞"),
+        (1e-7, "1.000e-07"),
+        (123456.7, "123,457"),
+        (0.0, "0"),
+    ],
+)
 def test_numbers_are_written_for_people(item, text):
     assert number(item) == text
 
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(None, "–"), (0.84, "0.8 s"), (42, "42 s"), (59.97, "1 min"), (185, "3 min 5 s"), (7800, "2 h 10 min"),
-     (273600, "3 d 4 h")],
-)  # fmt: skip
+    [
+        (None, "–"),
+        (0.84, "0.8 s"),
+        (42, "42 s"),
+        (59.97, "1 min"),
+        (185, "3 min 5 s"),
+        (7800, "2 h 10 min"),
+        (273600, "3 d 4 h"),
+    ],
+)
 def test_time_spans_are_written_for_people(seconds, text):
     assert duration(seconds) == text
 

@@ -1,0 +1,232 @@
+"""The browser face: serve the Streamlit apps on loopback, and what their pages have in common.
+
+Streamlit is imported only by the functions that draw on a page.
+"""
+
+from __future__ import annotations
+
+import html
+import importlib
+import os
+import subprocess
+import threading
+import time
+import urllib.request
+import webbrowser
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dlstudio import serving
+from dlstudio.errors import DLStudioError
+from dlstudio.figures.theme import LINE, MUTED, PAGE, SEVERITY_COLORS, STATUS_COLORS
+from dlstudio.results import Finding
+from dlstudio.runs.run import list_runs, open_run
+from dlstudio.tracking.home import find_home
+from dlstudio.training.summary import Summarizer, TrainingSummary
+from dlstudio.training.words import KeyNumber
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Server", "callout", "cards", "heading", "note", "run_table", "serve", "summary_of", "warm"]
+
+START_S = 60.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Server:
+    """A running app.
+
+    Attributes:
+        url: where it answers, on this machine only.
+        process: the server process.
+    """
+
+    url: str
+    process: subprocess.Popen[bytes]
+
+    def stop(self) -> None:
+        """End the server; afterwards its port is free."""
+        self.process.terminate()
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+def serve(app: str = "board", *, port: int | None = None, open_browser: bool = False, block: bool = True) -> Server:
+    """Serve an app on the loopback interface of this machine.
+
+    Args:
+        app: its name, such as ``"board"``.
+        port: where to listen; None takes 8501 or the next free port.
+        open_browser: open the page once it answers.
+        block: wait until the server ends (Ctrl-C ends it); False returns as soon as the page answers.
+
+    Returns:
+        The server; with ``block=False`` it runs on until its `stop`.
+
+    Raises:
+        DLStudioError: there is no such app, the port is in use, or the server did not start.
+
+    Example:
+        >>> server = serve("board", block=False)
+        >>> server.url
+        'http://127.0.0.1:8501'
+        >>> server.stop()
+    """
+    port = serving.choose_port(port, serving.APP_PORT)
+    command = serving.app_command(app, port)
+    environment = {**os.environ, "DLSTUDIO_HOME": str(find_home())}
+    server = Server(url=f"http://{serving.LOOPBACK}:{port}", process=subprocess.Popen(command, env=environment))
+    try:
+        _await_answer(server)
+        if open_browser:
+            webbrowser.open(server.url)
+        if block:
+            server.process.wait()
+    except KeyboardInterrupt:
+        server.stop()
+    except BaseException:
+        server.stop()
+        raise
+    return server
+
+
+def _await_answer(server: Server) -> None:
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # a proxy has no business on loopback
+    until = time.monotonic() + START_S
+    while time.monotonic() < until:
+        if server.process.poll() is not None:
+            code = server.process.returncode
+            raise DLStudioError("a server that starts", f"exit code {code}", "Its message is in the terminal.")
+        try:
+            with opener.open(f"{server.url}/_stcore/health", timeout=2):
+                return
+        except OSError:
+            time.sleep(0.1)
+    raise DLStudioError(f"an answer from {server.url} within {START_S:g} s", "none", "Is the machine overloaded?")
+
+
+class _Follower:
+    """A run that several sessions look at: read once, and again only when its files have changed."""
+
+    def __init__(self, key: str) -> None:
+        self._summarizer = Summarizer(open_run(key))
+        self._lock = threading.Lock()
+        self._stamp: tuple[Any, ...] = ()
+        self._summary: TrainingSummary | None = None
+
+    def summary(self) -> TrainingSummary:
+        with self._lock:
+            stamp = _stamp(self._summarizer.run.folder)
+            if self._summary is None or self._summary.live or stamp != self._stamp:
+                self._summary, self._stamp = self._summarizer.update(), stamp
+            return self._summary
+
+
+def _stamp(folder: Path) -> tuple[Any, ...]:
+    files = [folder / "status.json", folder / "catalogue.json", folder / "environment.json"]
+    found = []
+    for path in [*files, *sorted((folder / "telemetry").glob("*.arrows"))]:
+        try:
+            stat = path.stat()
+            found.append((path.name, stat.st_mtime_ns, stat.st_size))
+        except OSError:
+            continue
+    return tuple(found)
+
+
+def summary_of(key: str) -> TrainingSummary:
+    """Summarise a run for a page; sessions share the work, and an unchanged run is not read again.
+
+    Args:
+        key: its key, name or id.
+
+    Raises:
+        DLStudioError: there is no such run.
+    """
+    import streamlit as st
+
+    @st.cache_resource(max_entries=32, show_spinner=False)
+    def follow(home: str, key: str) -> _Follower:
+        return _Follower(key)
+
+    return follow(str(find_home()), open_run(key).key).summary()
+
+
+def run_table() -> pd.DataFrame:
+    """List the runs for a page (see `list_runs`); sessions share one reading for 1.5 seconds."""
+    import streamlit as st
+
+    @st.cache_data(ttl=1.5, show_spinner=False)
+    def table(home: str) -> pd.DataFrame:
+        return list_runs()
+
+    return table(str(find_home()))
+
+
+_warming = threading.Lock()
+
+
+def warm() -> None:
+    """Import what the next page will need while the reader still looks at this one."""
+    if _warming.acquire(blocking=False):  # never released: once is enough
+        module = "dlstudio.figures.training"
+        threading.Thread(target=importlib.import_module, args=(module,), daemon=True).start()
+
+
+def heading(title: object, status: str | None = None) -> None:
+    """Draw a page's heading; the title may be any text of a user and is shown as it is, never interpreted."""
+    import streamlit as st
+
+    pill = ""
+    if status is not None:
+        style = (
+            "margin-left:.5rem;padding:.2rem .6rem;border-radius:999px;color:#fff;font-size:.75rem;"
+            "font-weight:600;letter-spacing:.04em;vertical-align:middle;"
+            f"background:{STATUS_COLORS.get(status, MUTED)}"
+        )
+        pill = f'<span style="{style}">{html.escape(status)}</span>'
+    style = "font-size:1.6rem;font-weight:650;margin:0;padding:0;overflow-wrap:anywhere"
+    st.html(f'<h1 style="{style}">{html.escape(str(title))} {pill}</h1>')
+
+
+def note(text: object) -> None:
+    """Draw a quiet paragraph; the text is shown as it is, never interpreted."""
+    import streamlit as st
+
+    st.html(f'<p style="margin:0;color:{MUTED};overflow-wrap:anywhere">{html.escape(str(text))}</p>')
+
+
+def cards(numbers: Iterable[KeyNumber]) -> None:
+    """Draw key numbers side by side, in as many rows as the window needs."""
+    import streamlit as st
+
+    style = f"border:1px solid {LINE};border-radius:6px;padding:.6rem .8rem"
+    shown = "".join(
+        f'<div title="{html.escape(item.meaning)}" style="{style}">'
+        f'<div style="color:{MUTED};font-size:.8rem">{html.escape(item.label)}</div>'
+        f'<div style="font-size:1.3rem;font-weight:600">{html.escape(item.text)}</div></div>'
+        for item in numbers
+    )
+    grid = "display:grid;grid-template-columns:repeat(auto-fit,minmax(8.5rem,1fr));gap:.6rem"
+    st.html(f'<div style="{grid}">{shown}</div>')
+
+
+def callout(finding: Finding) -> None:
+    """Draw a finding: what is so, and what to do; both are shown as they are, never interpreted."""
+    import streamlit as st
+
+    remedy = html.escape(finding.remedy)
+    style = (
+        f"border:1px solid {LINE};border-left:4px solid {SEVERITY_COLORS[finding.severity]};"
+        f"background:{PAGE};border-radius:6px;padding:.6rem .9rem;overflow-wrap:anywhere"
+    )
+    st.html(
+        f'<div style="{style}">{html.escape(finding.sentence)}'
+        f'<div style="color:{MUTED};margin-top:.15rem">{remedy}</div></div>'
+    )
