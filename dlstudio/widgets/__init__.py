@@ -1,0 +1,1 @@
+"""Notebook faces: the launcher form and the live view of a run."""

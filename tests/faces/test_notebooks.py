@@ -1,0 +1,60 @@
+"""Tutorials run from top to bottom, and are stored without output."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nbformat
+import papermill
+import pytest
+
+from dlstudio import shipped
+from dlstudio.runs.run import list_runs, open_run
+
+TUTORIALS = sorted(shipped.path("notebooks/tutorials").glob("*.ipynb"))
+
+
+def test_the_first_tutorial_runs(tmp_path: Path, fresh_home: Path) -> None:
+    (source,) = (path for path in TUTORIALS if path.name == "01-train-and-watch.ipynb")
+    done = papermill.execute_notebook(
+        source,
+        tmp_path / "done.ipynb",
+        parameters={"epochs": 2, "long_epochs": 2000},
+        cwd=tmp_path,
+        progress_bar=False,
+        kernel_name="python3",
+        execution_timeout=240,
+    )
+    outputs = [output for cell in done.cells for output in cell.get("outputs", ())]
+    views = [output for output in outputs if "application/vnd.jupyter.widget-view+json" in output.get("data", {})]
+    assert len(views) == 4  # the launcher and three live views
+
+    statuses = dict(zip(*(list_runs()[column] for column in ("name", "status")), strict=True))
+    assert statuses == {
+        "tutorial-first": "FINISHED",
+        "tutorial-steered": "KILLED",
+        "tutorial-own-loop": "FINISHED",
+        "tutorial-own-function": "FINISHED",
+    }
+    kinds = [event["kind"] for event in open_run("tutorial-steered").events()]
+    assert [kind for kind in kinds if kind in ("set", "pause", "resume", "stop")] == [
+        "set",
+        "pause",
+        "resume",
+        "stop",
+    ]
+    assert len(open_run("tutorial-own-function").scalars("loss")[0]) == 300
+    assert list(fresh_home.rglob("*.html"))
+
+
+@pytest.mark.parametrize("path", TUTORIALS, ids=lambda path: path.stem)
+def test_a_tutorial_is_stored_without_output(path: Path) -> None:
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    stored = [
+        cell["id"]
+        for cell in notebook.cells
+        if cell.cell_type == "code" and (cell.outputs or cell.execution_count is not None)
+    ]
+    assert stored == []
+    assert "widgets" not in notebook.metadata
