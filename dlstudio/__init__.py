@@ -68,9 +68,7 @@ _WHERE = {
 def __getattr__(name: str) -> Any:
     where = _WHERE.get(name)
     if where is None:
-        raise AttributeError(
-            f"module 'dlstudio' has no attribute {name!r}; it has {', '.join(sorted(_WHERE))}"
-        )
+        raise AttributeError(f"module 'dlstudio' has no attribute {name!r}; it has {', '.join(sorted(_WHERE))}")
     module, attribute = where.split(":")
     value = getattr(import_module(module), attribute)
     globals()[name] = value

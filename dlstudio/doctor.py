@@ -81,9 +81,7 @@ class DoctorResult(Result, schema=1):
         """One row a check: name, verdict, detail, remedy."""
         import pandas as pd
 
-        return pd.DataFrame(
-            [asdict(check) for check in self.checks], columns=["name", "verdict", "detail", "remedy"]
-        )
+        return pd.DataFrame([asdict(check) for check in self.checks], columns=["name", "verdict", "detail", "remedy"])
 
 
 def examine() -> DoctorResult:
@@ -183,9 +181,7 @@ def _tested_versions() -> dict[str, str]:
 def _machine(name: str) -> Check:
     memory = psutil.virtual_memory()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    detail = (
-        f"{cores} cores, {memory.total / 2**30:.1f} GiB memory, {memory.available / 2**30:.1f} GiB of it free"
-    )
+    detail = f"{cores} cores, {memory.total / 2**30:.1f} GiB memory, {memory.available / 2**30:.1f} GiB of it free"
     if memory.available < 1.5 * 2**30:
         return _warning(name, detail, "Close something: a training wants 1.5 GiB.")
     return _ok(name, detail)
@@ -237,9 +233,7 @@ def _home(name: str) -> Check:
         return _problem(name, detail, "Free some space or set DLSTUDIO_HOME elsewhere.")
     kind = _file_system(home)
     if kind in NETWORK_FILE_SYSTEMS or kind.startswith("fuse.ssh"):
-        remedy = (
-            "SQLite and file locks are not safe across machines there: set DLSTUDIO_HOME to a local disk."
-        )
+        remedy = "SQLite and file locks are not safe across machines there: set DLSTUDIO_HOME to a local disk."
         return _warning(name, f"{detail}, on a network file system ({kind})", remedy)
     if free_gib < FREE_WARNING_GIB:
         return _warning(name, detail, "Checkpoints may soon fill the disk.")

@@ -67,9 +67,7 @@ def lab_command(port: int, *, browser: bool = True) -> list[str]:
     if not browser:
         command.append("--no-browser")
     if hasattr(os, "geteuid") and os.geteuid() == 0:
-        command.append(
-            "--allow-root"
-        )  # containers run as root; the server is on loopback and asks for its token
+        command.append("--allow-root")  # containers run as root; the server is on loopback and asks for its token
     return command
 
 

@@ -28,12 +28,8 @@ def test_home(tmp_path_factory):
 """
 
 
-@pytest.mark.parametrize(
-    ("ci", "summary"), [("", "1 passed, 2 skipped"), ("1", "1 failed, 1 passed, 1 skipped")]
-)
-def test_a_skipped_browser_test_fails_where_ci_is_set(
-    ci: str, summary: str, tmp_path: Path, repository: Path
-) -> None:
+@pytest.mark.parametrize(("ci", "summary"), [("", "1 passed, 2 skipped"), ("1", "1 failed, 1 passed, 1 skipped")])
+def test_a_skipped_browser_test_fails_where_ci_is_set(ci: str, summary: str, tmp_path: Path, repository: Path) -> None:
     shutil.copyfile(repository / "tests" / "conftest.py", tmp_path / "conftest.py")
     (tmp_path / "test_some.py").write_text(TESTS)
     (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers =\n    browser: x\n")

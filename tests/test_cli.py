@@ -195,7 +195,7 @@ def test_train_list_show_and_report(recipe: Path, fresh_home: Path, tmp_path: Pa
     assert main(["show", "first [bold]"]) == 0
     text = capsys.readouterr().out
     assert "first [bold]" in text
-    assert "Training finished after 1 of 1 epochs" in text
+    assert "Training finished after 1 of 1 epoch" in text
 
     out = tmp_path / "report.html"
     assert main(["report", "training", "--run", "first [bold]", "--out", str(out)]) == 0

@@ -163,6 +163,4 @@ def test_every_dependency_is_pinned_to_a_version_that_fits(repository: Path) -> 
     for line in [*project["dependencies"], *project["optional-dependencies"]["test"]]:
         wanted = Requirement(line)
         assert str(wanted.specifier).startswith(">="), f"{line} has no lower bound"
-        assert pins[canonicalize_name(wanted.name)] in wanted.specifier, (
-            f"{line} is not met by constraints.txt"
-        )
+        assert pins[canonicalize_name(wanted.name)] in wanted.specifier, f"{line} is not met by constraints.txt"

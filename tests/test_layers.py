@@ -46,9 +46,7 @@ def imported(path: Path, root: Path, modules: set[str]) -> Iterator[tuple[int, s
                 parent = own if path.name == "__init__.py" else own[:-1]
                 parent = parent[: len(parent) - node.level + 1]
                 base = ".".join([*parent, *filter(None, [base])])
-            targets = [
-                f"{base}.{alias.name}" if f"{base}.{alias.name}" in modules else base for alias in node.names
-            ]
+            targets = [f"{base}.{alias.name}" if f"{base}.{alias.name}" in modules else base for alias in node.names]
         elif isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
             called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
             if called in {"import_module", "__import__"} and isinstance(node.args[0].value, str):

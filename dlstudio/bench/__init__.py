@@ -1,0 +1,1 @@
+"""Measurements of dlstudio beside its peers: what recording, watching, training, reading and starting cost."""
