@@ -210,7 +210,7 @@ def cards(numbers: Iterable[KeyNumber]) -> None:
     shown = "".join(
         f'<div title="{html.escape(item.meaning)}" style="{style}">'
         f'<div style="color:{MUTED};font-size:.8rem">{html.escape(item.label)}</div>'
-        f'<div style="font-size:1.3rem;font-weight:600">{html.escape(item.text)}</div></div>'
+        f'<div style="font-size:1.15rem;font-weight:600">{html.escape(item.text)}</div></div>'
         for item in numbers
     )
     grid = "display:grid;grid-template-columns:repeat(auto-fit,minmax(8.5rem,1fr));gap:.6rem"

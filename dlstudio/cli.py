@@ -106,7 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--json", dest="as_json", action="store_true", help="as JSON")
 
     sub = add("bench", _bench, "measure dlstudio beside every peer that is installed")
-    parts = ("record", "layers", "loop", "read", "live", "all")
+    parts = ("record", "layers", "loop", "read", "live", "start", "all")
     sub.add_argument("which", nargs="?", default="all", choices=parts, help="which part (default: all)")
     sub.add_argument("--json", dest="as_json", action="store_true", help="as JSON")
     return parser

@@ -19,8 +19,8 @@ LAYERS = (
     {"training"},
     {"diagnosis", "tuning", "explain", "fairness", "trust", "compare", "review"},
     {"figures", "serving", "terminal"},
-    {"widgets", "reports", "app", "bench", "doctor"},
-    {"demo"},
+    {"widgets", "reports", "app", "doctor"},
+    {"demo", "bench"},
     {"cli", "__init__", "__main__"},
 )
 GROUPS = ({"errors", "shipped"}, {"results", "stats"}, {"cli", "__init__", "__main__"})

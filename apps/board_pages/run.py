@@ -13,7 +13,7 @@ from dlstudio.training.curves import LAYER_STATS
 from dlstudio.training.numbers import TrainingSummary
 from dlstudio.training.words import findings, key_numbers, moment, provenance, verdict
 
-LIVE_S = 1.0
+WORDS_S, CURVES_S, DETAILS_S = 1.0, 4.0, 8.0
 CHART = {"displaylogo": False, "modeBarButtonsToRemove": ["lasso2d", "select2d", "autoScale2d"]}
 STATS = {
     "grad_norm": "Gradients",
@@ -158,20 +158,34 @@ def pick() -> str | None:
 
 
 def draw(key: str) -> None:
-    """Draw the run and, while it is live, draw it again every second."""
-    live = app.summary_of(key).live
+    """Draw the run and, while it is live, draw it again and again: words often, charts less often.
 
-    @st.fragment(run_every=LIVE_S if live else None)
-    def page() -> None:
+    Streamlit builds a chart anew whenever its data changes, which costs the browser time and the reader the zoom;
+    hence the switch that makes the charts stand still.
+    """
+    live = app.summary_of(key).live
+    st.page_link("board_pages/runs.py", label="All runs", icon=":material/arrow_back:")
+
+    @st.fragment(run_every=WORDS_S if live else None)
+    def words() -> None:
         summary = app.summary_of(key)
         if summary.live != live:
             st.rerun()
         header(summary)
-        curves(summary)
-        details(summary, key)
 
-    st.page_link("board_pages/runs.py", label="All runs", icon=":material/arrow_back:")
-    page()
+    words()
+    follow = live and st.toggle("Charts follow the run", value=True, key="follow", help="Off: they stand still.")
+
+    @st.fragment(run_every=CURVES_S if follow else None)
+    def charts() -> None:
+        curves(app.summary_of(key))
+
+    @st.fragment(run_every=DETAILS_S if follow else None)
+    def rest() -> None:
+        details(app.summary_of(key), key)
+
+    charts()
+    rest()
 
 
 chosen = pick()

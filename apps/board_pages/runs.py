@@ -75,7 +75,7 @@ COLUMNS = {
         help="QUEUED waits, RUNNING and PAUSED are live, FINISHED reached its end, FAILED broke, KILLED was stopped.",
     ),
     "Name": st.column_config.TextColumn(width="medium"),
-    "Epoch": st.column_config.TextColumn(width=75, help="Passes over the training data, done and planned."),
+    "Epoch": st.column_config.TextColumn(width=95, help="Passes over the training data, done and planned."),
     "Step": st.column_config.NumberColumn(width=70, format="localized", help="Updates of the model's weights."),
     "Training loss": st.column_config.NumberColumn(width=100, format="%.4g", help="The latest; lower is better."),
     "Best validation loss": st.column_config.NumberColumn(

@@ -74,7 +74,7 @@ def run(which: str = "all", as_json: bool = False, *, scale: float = 1.0, rounds
     where = describe_machine() | {"scale": scale, "rounds": rounds}
     if as_json:
         results = {name: [row.as_dict() for row in rows] for name, rows in found.items()}
-        print(json.dumps(where | {"benchmarks": results}, indent=1))
+        print(json.dumps(where | {"benchmarks": results}, indent=1, ensure_ascii=False))
     else:
         _print_tables(where, found)
     return 1 if any(isinstance(row.value, str) for rows in found.values() for row in rows) else 0
@@ -141,7 +141,9 @@ def _print_tables(where: Mapping[str, Any], found: Mapping[str, Sequence[Row]]) 
     from rich.text import Text
 
     plain = Console()
-    console = plain if plain.is_terminal else Console(width=200)
+    console = (
+        plain if plain.is_terminal else Console(width=400)
+    )  # lines of a file may be long, and Markdown allows no breaks
     look = box.SIMPLE_HEAD if plain.is_terminal else box.MARKDOWN
     styles = {MET: "green", MISSED: "bold red"}
     versions = ", ".join(f"{name} {version}" for name, version in where["packages"].items())
@@ -173,23 +175,23 @@ def _print_peers(console: Any, look: Any, rows: Sequence[Row]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    compared = [row for row in rows if row.peers]
-    if not compared:
-        return
-    names = list(dict.fromkeys(name for row in compared for name in row.peers))
-    table = Table(box=look)
-    table.add_column("Peers")
-    for row in compared:
-        table.add_column(Text(f"{row.what}, {row.unit}"), justify="right")
-    table.add_row(Text("dlstudio"), *(Text(figure(row.value)) for row in compared))
-    for name in names:
-        given = [row.peers.get(name) for row in compared]
-        reasons = {value for value in given if isinstance(value, str)}
-        if len(reasons) == 1 and all(isinstance(value, str) for value in given):
-            table.add_row(Text(name), Text(reasons.pop()), *([""] * (len(given) - 1)))
-            continue
-        table.add_row(Text(name), *(Text(_beside(value, row)) for value, row in zip(given, compared, strict=True)))
-    console.print(table)
+    cases: dict[str, list[tuple[str, Row]]] = {}
+    for row in rows:
+        if row.peers:
+            case, _, what = row.what.rpartition(": ")
+            cases.setdefault(case, []).append((what, row))
+    for case, compared in cases.items():
+        table = Table(box=look)
+        table.add_column(Text(case or "Peers"), no_wrap=True)
+        for what, row in compared:
+            table.add_column(Text(f"{what}, {row.unit}"), justify="right")
+        table.add_row(Text("dlstudio"), *(Text(figure(row.value)) for _, row in compared))
+        for name in dict.fromkeys(name for _, row in compared for name in row.peers):
+            given = [_beside(row.peers.get(name), row) for _, row in compared]
+            if len(given) > 1 and len(set(given)) == 1 and isinstance(compared[0][1].peers.get(name), str):
+                given[1:] = [""] * (len(given) - 1)  # the reason once is enough
+            table.add_row(Text(name), *map(Text, given))
+        console.print(table)
 
 
 def _beside(value: float | str | None, row: Row) -> str:

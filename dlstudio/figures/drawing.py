@@ -16,6 +16,7 @@ from dlstudio.training.words import label, number
 
 STEP = "Step (optimiser updates)"
 MAX_MARKS = 60
+MAX_CHECKPOINTS = 5
 MAX_CROSSES = 400
 
 MARKS = {
@@ -87,9 +88,10 @@ def crosses(figure: go.Figure, curves: Sequence[Curve]) -> None:
 def marks(figure: go.Figure, summary: TrainingSummary, kinds: Sequence[str] = tuple(MARKS)) -> None:
     """Draw a line where something intervened; its words appear on hovering over the mark at the top."""
     chosen = [event for event in summary.edits if event["kind"] in kinds and event.get("step") is not None]
-    if len(chosen) > MAX_MARKS:
-        rest = [event for event in chosen if event["kind"] != "checkpoint"]
-        chosen = rest[-MAX_MARKS:] if rest else chosen[-MAX_MARKS:]
+    saved = [event for event in chosen if event["kind"] == "checkpoint"]
+    if len(saved) > MAX_CHECKPOINTS:  # saved at every epoch: the last one says it all
+        chosen = [event for event in chosen if event["kind"] != "checkpoint"] + saved[-1:]
+    chosen = chosen[-MAX_MARKS:]
     shapes: list[dict[str, Any]] = []
     by_kind: dict[str, list[dict[str, Any]]] = {}
     for event in chosen:

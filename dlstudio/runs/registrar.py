@@ -31,7 +31,10 @@ MAX_POINTS = 10
 """Of each metric, at most so many points go to MLflow per tick; the telemetry log has all."""
 MAX_KEYS_IN_FULL = 50
 
+START_S = 2.0
+
 _opened: list[RunFolder] = []
+_started: dict[Path, float] = {}
 
 
 def remember(folder: RunFolder) -> None:
@@ -60,11 +63,14 @@ def ensure(home: Path) -> None:
 
     A home that cannot be written is left alone: the catalogue catches up when it can be.
     """
+    if time.monotonic() - _started.get(home, -START_S) < START_S:
+        return  # it was started a moment ago and may not hold its lock yet
     with contextlib.suppress(OSError):
         lock = _lock(home)
         if lock is not None:
             lock.close()
             detached.start("dlstudio.runs.registrar", str(home), log=home / "registrar.log", cwd=home)
+            _started[home] = time.monotonic()
 
 
 def wait_until_catalogued(folders: list[RunFolder] | None = None, timeout_s: float = 30.0) -> bool:

@@ -181,23 +181,11 @@ class Run:
         Raises:
             DLStudioError: nothing was logged under `key`.
         """
-        return self._series("scalars", key)
-
-    def _series(self, family: str, key: str) -> tuple[Ints, Floats, Floats]:
-        parts = []
-        for _, batch in self._reader.batches(family):
-            column = batch.column("key")
-            ids = np.flatnonzero(np.asarray(column.dictionary.to_pylist(), dtype=object) == key)
-            if len(ids):
-                mask = column.indices.to_numpy() == ids[0]
-                times = batch.column("time").cast("int64").to_numpy()
-                parts.append(
-                    (batch.column("step").to_numpy()[mask], batch.column("value").to_numpy()[mask], times[mask])
-                )
+        parts = [series[1:] for _, batch in self._reader.batches("scalars") for series in by_key(batch, key)]
         if not parts:
             raise unknown_name("scalar", key, self.keys())
         steps, values, times = (np.concatenate(column) for column in zip(*parts, strict=True))
-        return steps, values, times / 1e3
+        return steps, values, times
 
     def scalars(self, key: str) -> tuple[Ints, Floats]:
         """Return ``(steps int64, values float64)`` of one scalar, each of shape ``(n,)``.
@@ -227,7 +215,7 @@ class Run:
         for segment, batch in self._reader.batches():
             if not segment.family.startswith("layers"):
                 continue
-            block = layer_block(batch)
+            block = layer_block(segment.family, batch)
             if stat == "update_ratio":
                 with np.errstate(divide="ignore", invalid="ignore"):
                     matrix = block.stats["update_norm"] / block.stats["weight_norm"]

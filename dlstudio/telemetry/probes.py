@@ -84,6 +84,7 @@ class LayerProbe:
         self.names = [clean_name(name) for name, _ in named]
         self.parameters: list[torch.Tensor] = [parameter for _, parameter in named]
         self._ids = {id(parameter) for parameter in self.parameters}
+        self._device = _local(self.parameters[0]).device
         self._sharded = any(hasattr(parameter, "to_local") for parameter in self.parameters)
         # A collective needs all ranks to sample the same steps: no cadence from local clocks.
         self._adaptive = every is None and not self._sharded
@@ -153,7 +154,9 @@ class LayerProbe:
             return
         if self._last_start:
             interval = start - self._last_start
-            self._step_s = interval if not self._step_s else 0.9 * self._step_s + 0.1 * interval
+            # An evaluation or a pause between two steps is no slow step.
+            interval = min(interval, 3 * self._step_s) if self._step_s else interval
+            self._step_s = 0.9 * self._step_s + 0.1 * interval if self._step_s else interval
         self._last_start = start
         self._due = self._is_due()
         if not self._due:
@@ -255,9 +258,11 @@ class LayerProbe:
         return norms
 
     def _combine(self, norms: list[torch.Tensor]) -> torch.Tensor:
-        device = norms[0].device
-        same = all(n.dtype == torch.float32 and n.device == device for n in norms)
-        vector = torch.stack(norms if same else [n.to(device, torch.float32, non_blocking=True) for n in norms])
+        device = self._device
+        if device.type == "cpu" and not self._sharded:
+            # Reading 0-d tensors one by one is cheaper on the CPU than any operation over hundreds of them.
+            return torch.tensor([norm.item() for norm in norms], dtype=torch.float32)
+        vector = torch.stack([norm.to(device, torch.float32, non_blocking=True) for norm in norms])
         if self._sharded:
             vector = vector.square_()
             torch.distributed.all_reduce(vector)

@@ -17,12 +17,14 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from dlstudio.telemetry.log import LAYER_NAMES, LAYER_STATS, RESUMED_AT, segments
+from dlstudio.telemetry.log import LAYER_NAMES, LAYER_STATS, MAX_BATCH_ROWS, RESUMED_AT, segments
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float32]
 Cursor = dict[str, list[int]]
+MAX_SPAN_BYTES = 4 * 2**20
+"""At most so much of a file is copied at once to be decoded."""
 Series = tuple[str, Ints, Floats, Floats]
 """``(key, steps, values, times_s)``, all of one length."""
 
@@ -32,12 +34,14 @@ class LayerBlock:
     """Layer statistics of ``n`` sampled steps over ``P`` parameters of one watched model.
 
     Attributes:
+        family: tells the watched models of a run apart: ``"layers"``, ``"layers2"``, …
         names: the ``P`` parameter names.
         steps: int64, shape ``(n,)``.
         times_s: float64, shape ``(n,)``, seconds since the epoch.
         stats: float32 matrices of shape ``(n, P)`` under ``"grad_norm"``, ``"weight_norm"``, ``"update_norm"``.
     """
 
+    family: str
     names: list[str]
     steps: Ints
     times_s: Floats
@@ -92,7 +96,7 @@ class Segment:
         return self.schema is not None
 
     def batches(self, position: list[int]) -> Iterator[pa.RecordBatch]:
-        """Yield the record batches after `position` and move it along.
+        """Yield the rows after `position` in batches of a bounded size, and move it along.
 
         `position` is ``[offset, dictionary_start, dictionary_end]``; ``[0, 0, 0]`` means from the beginning.
         """
@@ -101,69 +105,124 @@ class Segment:
         with pa.memory_map(str(self.path)) as source:
             data = source.read_buffer()
         self.damage = None
+        waiting: list[pa.RecordBatch] = []
+        for span in self._spans(data, position):
+            stream = None
+            for start, end in span.messages:
+                try:
+                    if stream is None:
+                        stream = pa.ipc.open_stream(self._stream_of(data, span))
+                    batch = stream.read_next_batch()
+                except (pa.ArrowInvalid, OSError, EOFError, StopIteration) as error:
+                    self._name_damage(data, start, error)
+                    if waiting:
+                        yield _combined(waiting)
+                    return
+                waiting.append(batch)
+                position[:] = [end, *span.dictionary]
+                if sum(b.num_rows for b in waiting) >= MAX_BATCH_ROWS:
+                    yield _combined(waiting)
+                    waiting = []
+            if waiting:
+                yield _combined(waiting)
+                waiting = []
+
+    def _spans(self, data: pa.Buffer, position: list[int]) -> list[_Span]:
+        """Find whole messages after `position`, grouped by the dictionary that they need."""
         begin = position[0] or len(self._head)
         reader = pa.BufferReader(data.slice(begin))
+        spans = [_Span((position[1], position[2]), [])]
         while True:
             start = begin + reader.tell()
             try:
-                message = pa.ipc.read_message(reader)
-                end = begin + reader.tell()
-                if message.type == "record batch":
-                    dictionary = data.slice(position[1], position[2] - position[1])
-                    batch = self._decode(dictionary, data.slice(start, end - start))
+                kind = pa.ipc.read_message(reader).type
             except EOFError:
-                position[0] = max(position[0], start)
-                return
+                if begin + reader.tell() < data.size:
+                    self._name_damage(data, start, ValueError("something follows the end of the log"))
+                return spans
             except (pa.ArrowInvalid, OSError) as error:
-                position[0] = max(position[0], start)
-                self.damage = (
-                    f"{self.path.name}: {data.size - start} bytes after byte {start} are unreadable ({_reason(error)})"
-                )
-                return
-            if message.type == "dictionary":
-                position[1], position[2] = start, end
-                position[0] = end
-            elif message.type == "record batch":
-                position[0] = end
-                yield batch
+                self._name_damage(data, start, error)
+                return spans
+            end = begin + reader.tell()
+            if kind == "dictionary":
+                spans.append(_Span((start, end), []))
+            elif kind == "record batch":
+                if spans[-1].messages and end - spans[-1].messages[0][0] > MAX_SPAN_BYTES:
+                    spans.append(_Span(spans[-1].dictionary, []))
+                spans[-1].messages.append((start, end))
 
-    def _decode(self, dictionary: pa.Buffer, message: pa.Buffer) -> pa.RecordBatch:
-        stream = b"".join((self._head, memoryview(dictionary), memoryview(message)))
-        return pa.ipc.open_stream(stream).read_next_batch()
+    def _stream_of(self, data: pa.Buffer, span: _Span) -> bytes:
+        first, last = span.messages[0][0], span.messages[-1][1]
+        dictionary = data.slice(span.dictionary[0], span.dictionary[1] - span.dictionary[0])
+        return b"".join((self._head, memoryview(dictionary), memoryview(data.slice(first, last - first))))
+
+    def _name_damage(self, data: pa.Buffer, start: int, error: BaseException) -> None:
+        self.damage = (
+            f"{self.path.name}: {data.size - start} bytes after byte {start} are unreadable ({_reason(error)})"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Span:
+    """Consecutive record batches, as ``(start, end)`` in bytes, and where the dictionary of their keys lies."""
+
+    dictionary: tuple[int, int]
+    messages: list[tuple[int, int]]
+
+
+def _combined(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
+    """Batches of one dictionary as one."""
+    if len(batches) == 1:
+        return batches[0]
+    return pa.Table.from_batches(batches).combine_chunks().to_batches()[0]
 
 
 def _reason(error: BaseException) -> str:
     return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
+def numbers(column: pa.Array, dtype: type[np.generic]) -> npt.NDArray[Any]:
+    """An Arrow column without nulls as numpy, over the same memory; `to_numpy` would import pandas."""
+    buffer = column.buffers()[1]
+    if buffer is None or not len(column):
+        return np.empty(0, dtype)
+    return np.frombuffer(buffer, dtype, len(column), column.offset * np.dtype(dtype).itemsize)
+
+
 def times_s(column: pa.Array) -> Floats:
     """Arrow millisecond timestamps as float64 seconds since the epoch."""
-    return np.asarray(column.cast(pa.int64()).to_numpy(zero_copy_only=False) / 1e3)
+    return np.asarray(numbers(column, np.int64) / 1e3)
 
 
-def by_key(batch: pa.RecordBatch) -> Iterator[Series]:
-    """Split a batch of scalars into one series per key, each in the order of logging."""
+def by_key(batch: pa.RecordBatch, key: str | None = None) -> Iterator[Series]:
+    """Split a batch of scalars into one series per key (or the one asked for), each in the order of logging."""
     column = batch.column("key")
-    ids = column.indices.to_numpy()
-    steps, values = batch.column("step").to_numpy(), batch.column("value").to_numpy()
-    times = times_s(batch.column("time"))
     names = column.dictionary.to_pylist()
+    if key is not None and key not in names:
+        return
+    ids = numbers(column.indices, np.int32)
+    steps, values = numbers(batch.column("step"), np.int64), numbers(batch.column("value"), np.float64)
+    times = times_s(batch.column("time"))
+    if key is not None:
+        rows = np.flatnonzero(ids == names.index(key))
+        if len(rows):
+            yield key, steps[rows], values[rows], times[rows]
+        return
     order = np.argsort(ids, kind="stable")
     present, starts = np.unique(ids[order], return_index=True)
     for key_id, rows in zip(present, np.split(order, starts[1:]), strict=True):
         yield names[key_id], steps[rows], values[rows], times[rows]
 
 
-def layer_block(batch: pa.RecordBatch) -> LayerBlock:
+def layer_block(family: str, batch: pa.RecordBatch) -> LayerBlock:
     """Decode a batch of layer statistics."""
     names = json.loads(batch.schema.metadata[LAYER_NAMES])
     stats = {
-        stat: batch.column(stat).flatten().to_numpy(zero_copy_only=False).reshape(batch.num_rows, len(names))
+        stat: numbers(batch.column(stat).flatten(), np.float32).reshape(batch.num_rows, len(names))
         for stat in LAYER_STATS
     }
-    return LayerBlock(
-        names=names, steps=batch.column("step").to_numpy(), times_s=times_s(batch.column("time")), stats=stats
-    )
+    steps = numbers(batch.column("step"), np.int64)
+    return LayerBlock(family=family, names=names, steps=steps, times_s=times_s(batch.column("time")), stats=stats)
 
 
 def event_dicts(batch: pa.RecordBatch) -> list[dict[str, Any]]:
@@ -247,7 +306,7 @@ class TelemetryReader:
             elif segment.family == "events":
                 new.events.extend(event_dicts(batch))
             else:
-                new.layers.append(layer_block(batch))
+                new.layers.append(layer_block(segment.family, batch))
             n_rows += batch.num_rows
             if n_rows >= max_rows:
                 new.more = True

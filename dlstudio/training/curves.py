@@ -151,7 +151,7 @@ class LayersBuilder:
 
     def add(self, block: LayerBlock) -> None:
         """Append the sampled steps of one block."""
-        model = (getattr(block, "family", ""), *block.names)
+        model = (block.family, *block.names)
         with np.errstate(divide="ignore", invalid="ignore"):
             ratio = block.stats["update_norm"] / block.stats["weight_norm"]
         stats = {stat: block.stats[stat] for stat in LAYER_STATS[:3]} | {"update_ratio": ratio}

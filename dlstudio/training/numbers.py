@@ -39,7 +39,7 @@ class TrainingSummary(Result, schema=1):
         layers: statistics of the watched parameters, or None.
         machine: machine use over seconds since the start.
         events: what happened, oldest first: ``time``, ``step``, ``kind``, ``message``, ``data``; at most
-            500, the ends of epochs are left out first.
+            500, and of the ends of epochs and the checkpoints only the last where there are more.
         n_lost: telemetry points that could not be written.
         damage: what could not be read of the telemetry files, in words.
         environment: packages, code state, command, host and device as captured at the start.

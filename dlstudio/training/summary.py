@@ -10,7 +10,7 @@ import numpy as np
 
 from dlstudio.runs.folder import read_json
 from dlstudio.telemetry.reader import TelemetryReader
-from dlstudio.training.curves import CurveBuilder, LayersBuilder
+from dlstudio.training.curves import Array, CurveBuilder, LayersBuilder
 from dlstudio.training.numbers import TrainingSummary
 from dlstudio.training.words import describe, findings, key_numbers, verdict
 
@@ -71,8 +71,10 @@ class Summarizer:
         self._layers = LayersBuilder(LAYER_COLUMNS)
         self._events: list[dict[str, Any]] = []
         self._epochs: list[tuple[int, int]] = []
-        self._evaluations: dict[int, dict[str, float]] = {}
+        self._best_loss = np.inf
         self._best_step: int | None = None
+        self._best: dict[str, float] = {}
+        self._latest: dict[str, tuple[int, float]] = {}
 
     def update(self) -> TrainingSummary:
         """Read what is new and return the summary as it is now."""
@@ -85,9 +87,9 @@ class Summarizer:
                 self._forget()
             for key, steps, values, _ in new.scalars:
                 self._scalars.setdefault(key, CurveBuilder(key, self._points)).add(steps, values)
-                if key.startswith("val/"):
-                    for step, metric in zip(steps.tolist(), values.tolist(), strict=True):
-                        self._evaluations.setdefault(step, {})[key] = metric
+            self._take_evaluations(
+                {key: (steps, values) for key, steps, values, _ in new.scalars if key.startswith("val/")}
+            )
             for key, times, values in new.machine:
                 builder = self._machine.setdefault(key, CurveBuilder(key, self._points // 2))
                 builder.add(times - (state.started or state.created or 0.0), values)
@@ -95,7 +97,6 @@ class Summarizer:
                 self._layers.add(block)
             self._take_events(new.events)
             more = new.more
-        self._keep_best()
         return self._summary(state)
 
     def _take_events(self, events: list[dict[str, Any]]) -> None:
@@ -103,22 +104,30 @@ class Summarizer:
             if event["kind"] == "epoch" and event.get("step") is not None:
                 self._epochs.append((int(event["step"]), int(_data(event).get("epoch", len(self._epochs) + 1))))
         self._events.extend(events)
+        for kind in ("epoch", "checkpoint"):  # routine goes first, so that what someone did stays
+            if len(self._events) > MAX_EVENTS:
+                routine = [event for event in self._events if event["kind"] == kind]
+                recent = {id(event) for event in routine[-50:]}
+                self._events = [e for e in self._events if e["kind"] != kind or id(e) in recent]
         if len(self._events) > MAX_EVENTS:
-            self._events = [event for event in self._events if event["kind"] != "epoch"]
-            self._events = self._events[:50] + self._events[50:][-(MAX_EVENTS - 50) :]
+            self._events = self._events[:100] + self._events[100 - MAX_EVENTS :]
 
-    def _keep_best(self) -> None:
-        """Forget evaluations that can be neither the best nor the last, so that memory stays bounded."""
-        losses = {
-            step: metrics["val/loss"]
-            for step, metrics in self._evaluations.items()
-            if np.isfinite(metrics.get("val/loss", np.nan))
-        }
-        if losses:
-            self._best_step = min(losses, key=lambda step: (losses[step], step))
-        if self._evaluations:
-            keep = {max(self._evaluations), self._best_step or 0} & self._evaluations.keys()
-            self._evaluations = {step: self._evaluations[step] for step in keep}
+    def _take_evaluations(self, metrics: Mapping[str, tuple[Array, Array]]) -> None:
+        """Keep the metrics of the evaluation with the lowest finite loss so far, and the latest ones.
+
+        The metrics of one evaluation may come in two reads, hence the latest: their step may turn out to be the best.
+        """
+        if "val/loss" in metrics:
+            steps, losses = metrics["val/loss"]
+            at = int(np.argmin(np.where(np.isfinite(losses), losses, np.inf)))
+            if losses[at] < self._best_loss:
+                self._best_loss, self._best_step = float(losses[at]), int(steps[at])
+                self._best = {key: value for key, (step, value) in self._latest.items() if step == self._best_step}
+        for key, (steps, values) in metrics.items():
+            found = np.flatnonzero(steps == self._best_step)
+            if len(found):
+                self._best[key] = float(values[found[-1]])
+            self._latest[key] = (int(steps[-1]), float(values[-1]))
 
     def _epoch_at(self, step: int | None, steps_per_epoch: int | None) -> int | None:
         if step is None:
@@ -159,7 +168,7 @@ class Summarizer:
             throughput_samples_per_s=final.get("throughput_samples_per_s"),
             best_step=self._best_step,
             best_epoch=self._epoch_at(self._best_step, _integer(plan.get("steps_per_epoch"))),
-            best=dict(self._evaluations.get(self._best_step, {})) if self._best_step is not None else {},
+            best=dict(self._best),
             final=final,
             curves=curves,
             layers=self._layers.history(),

@@ -14,7 +14,6 @@ import pytest
 import torch
 
 from dlstudio import shipped
-from dlstudio.data import bundled
 from dlstudio.data.dataset import Dataset
 from dlstudio.data.load import available, load
 from dlstudio.errors import DLStudioError

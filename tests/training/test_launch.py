@@ -79,7 +79,11 @@ def test_an_exception_is_told_with_its_traceback():
 
 @pytest.mark.parametrize(
     ("number", "status", "told"),
-    [(signal.SIGKILL, "KILLED", "SIGKILL"), (signal.SIGTERM, "KILLED", "SIGTERM"), (signal.SIGSEGV, "FAILED", "SIGSEGV")],
+    [
+        (signal.SIGKILL, "KILLED", "SIGKILL"),
+        (signal.SIGTERM, "KILLED", "SIGTERM"),
+        (signal.SIGSEGV, "FAILED", "SIGSEGV"),
+    ],
 )
 def test_a_trainer_that_is_killed_is_noticed_and_named(number, status, told):
     run = launch(counting, config=ENDLESS)

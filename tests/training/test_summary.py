@@ -142,6 +142,24 @@ def test_a_live_run_is_followed_and_reads_only_what_is_new():
     assert follower.update().curves["loss"] == summary.curves["loss"]
 
 
+def test_an_evaluation_that_comes_in_two_reads_is_one():
+    with record("split") as rec:
+        follower = Summarizer(rec.run)
+        for step, values in [
+            (4, {"val/loss": 0.5, "val/accuracy": 0.6}),
+            (8, {"val/accuracy": 0.9}),
+            (8, {"val/loss": 0.1}),
+            (8, {"val/auc": 0.95}),
+            (12, {"val/loss": math.nan, "val/accuracy": 0.1, "val/auc": 0.2}),
+        ]:
+            rec.log(values, step=step)
+            rec._flush()
+            follower.update()
+    summary = follower.update()
+    assert summary.best == {"val/loss": 0.1, "val/accuracy": 0.9, "val/auc": 0.95} and summary.best_step == 8
+    assert summarize(rec.run).best == summary.best
+
+
 def test_lost_points_and_damage_are_told():
     with record("damaged") as rec:
         for step in range(1, 200):
@@ -185,7 +203,7 @@ def test_two_watched_models_stand_side_by_side():
     for family, steps in (("layers", [1, 2]), ("layers2", [2, 3])):
         stats = {stat: np.full((2, 1), len(family), np.float32) for stat in ("grad_norm", "weight_norm", "update_norm")}
         names = ["weight"] if family == "layers" else ["bias"]
-        builder.add(LayerBlock(names=names, steps=np.array(steps), times_s=np.zeros(2), stats=stats))
+        builder.add(LayerBlock(family="layers", names=names, steps=np.array(steps), times_s=np.zeros(2), stats=stats))
     history = builder.history()
     assert history.names == ["weight", "model2.bias"] and history.steps.tolist() == [1, 2, 3]
     np.testing.assert_array_equal(history.stats["grad_norm"], np.array([[6, np.nan], [6, 7], [np.nan, 7]], np.float32))
