@@ -97,6 +97,7 @@ class LayerProbe:
         self._gradients: list[torch.Tensor] | None = None
         self._clipped_first = 0
         self._weights: list[torch.Tensor] = []
+        self._ahead: tuple[list[torch.Tensor], list[int]] | None = None
         self._before: dict[int, torch.Tensor] = {}
         self._copied: list[list[int]] = []
         self._rotation = 0
@@ -166,7 +167,10 @@ class LayerProbe:
                 self._chunks = self._make_chunks()
             if self._gradients is None:
                 self._gradients = self._gradient_norms(getattr(optimizer, "grad_scale", None))
-            self._weights = self._copy_weights()
+            ahead, self._ahead = self._ahead, None
+            # Copies taken after the last step still hold, unless something changed a weight in between.
+            current = ahead is not None and ahead[1] == self._versions()
+            self._weights = ahead[0] if ahead is not None and current else self._copy_weights()
         self._cost_s += time.perf_counter() - start
 
     def _after_step(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
@@ -175,9 +179,10 @@ class LayerProbe:
         if self._due:
             start = time.perf_counter()
             with torch.no_grad():
-                updates = self._update_norms()
+                updates, weights = self._update_norms(look_ahead=self.every == 1)
                 assert self._gradients is not None and self._emit is not None
                 vector = self._combine([*self._gradients, *self._weights, *updates])
+                self._ahead = (weights, self._versions()) if weights else None
             self._emit(Sample(self.n_steps, time.time(), HostCopy(vector)))
             self._gradients = None
             self._cost_s += time.perf_counter() - start
@@ -247,15 +252,28 @@ class LayerProbe:
             copy = self._before[index] = torch.empty_like(weight)
         return copy
 
-    def _update_norms(self) -> list[torch.Tensor]:
+    def _update_norms(self, *, look_ahead: bool) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        """Norms of what the step changed; and, with `look_ahead`, copies and norms of the weights for the next one.
+
+        Doing both while a chunk is in cache saves the next sample its first pass over all weights.
+        """
         unknown = torch.tensor(float("nan"))
-        norms = [unknown] * len(self.parameters)
+        updates, weights = [unknown] * len(self.parameters), [unknown] * len(self.parameters)
+        look_ahead = look_ahead and len(self._copied) == len(self._chunks)
         for chunk in self._copied:
             copies = [self._before[i] for i in chunk]
-            torch._foreach_sub_(copies, [_local(self.parameters[i]) for i in chunk])
+            now = [_local(self.parameters[i]) for i in chunk]
+            torch._foreach_sub_(copies, now)
             for i, norm in zip(chunk, _norms(copies), strict=True):
-                norms[i] = norm
-        return norms
+                updates[i] = norm
+            if look_ahead:
+                torch._foreach_copy_(copies, now)
+                for i, norm in zip(chunk, _norms(copies), strict=True):
+                    weights[i] = norm
+        return updates, weights if look_ahead else []
+
+    def _versions(self) -> list[int]:
+        return [parameter._version for parameter in self.parameters]
 
     def _combine(self, norms: list[torch.Tensor]) -> torch.Tensor:
         device = self._device

@@ -61,6 +61,17 @@ def test_norms_match_the_definition():
     np.testing.assert_allclose(w.matrices(), w.expected, rtol=1e-5)
 
 
+def test_a_weight_changed_between_two_steps_is_noticed():
+    w = Watched()
+    for step in range(4):
+        w.backward()
+        if step == 2:
+            with torch.no_grad():
+                w.model[0].weight.clamp_(-0.1, 0.1)
+        w.step()
+    np.testing.assert_allclose(w.matrices(), w.expected, rtol=1e-5)
+
+
 def test_half_precision_is_summed_in_float32():
     w = Watched(dtype=torch.bfloat16)
     w.backward()

@@ -62,15 +62,22 @@ function formatDuration(seconds) {
 
 /** A place for one figure. It is drawn only while it can be seen, and only when something changed. */
 class Chart {
-  constructor(element, build, height) {
+  constructor(element, build, height, everyMs = 0) {
     this.element = element;
     this.build = build;
     this.height = height;
+    this.everyMs = everyMs;
+    this.drawnAt = -Infinity;
     this.dirty = true;
     this.visible = false;
   }
+  /** Whether to draw now; what is dear to draw is drawn less often, unless the viewer is waiting for it. */
+  due(hurry) {
+    return this.dirty && this.visible && (hurry || performance.now() - this.drawnAt >= this.everyMs);
+  }
   draw(Plotly, theme) {
     this.dirty = false;
+    this.drawnAt = performance.now();
     const figure = this.build(theme);
     this.element.classList.toggle("dls-empty", !figure);
     if (!figure) { this.element.style.height = ""; return; }

@@ -101,9 +101,9 @@ class View {
 
     const card = (name, heading, tools, ...content) => h("section", { class: `dls-card dls-card-${name}`, "aria-labelledby": `${this.uid}-${name}` },
       h("header", {}, h("h4", { id: `${this.uid}-${name}` }, heading), ...tools), ...content);
-    const chart = (name, build, height, empty) => {
+    const chart = (name, build, height, empty, everyMs) => {
       const element = h("div", { class: "dls-chart dls-empty", role: "img", "data-empty": empty, "aria-labelledby": `${this.uid}-${name}` });
-      this.charts[name] = new Chart(element, build, height);
+      this.charts[name] = new Chart(element, build, height, everyMs);
       return element;
     };
     this.root = h("div", { class: "dls-live", role: "region", "aria-label": "Live view of a run", "data-ticks": 0, "data-reading": "true" },
@@ -117,9 +117,9 @@ class View {
         chart("loss", (theme) => this.lossFigure(theme), 320, "No loss has been recorded yet.")),
         card("lr", "Learning rate", [], chart("lr", (theme) => this.lrFigure(theme), 320, "No learning rate has been recorded yet.")),
         card("metrics", "Metrics", [this.chips, this.picker], chart("metrics", (theme) => this.metricsFigure(theme), 280, "No other metric has been recorded yet.")),
-        card("machine", "Machine", [], chart("machine", (theme) => machineFigure(this.store, theme), 280, "No machine use has been recorded yet.")),
+        card("machine", "Machine", [], chart("machine", (theme) => machineFigure(this.store, theme), 280, "No machine use has been recorded yet.", 1900)),
         card("layers", "Layers", [h("span", { class: "dls-tool" }, h("label", { for: `${this.uid}-stat` }, "Show"), this.stat), this.group],
-          chart("layers", (theme) => this.layersFigure(theme), 300, "No layer has been sampled yet. In a loop of your own, rec.watch(model, optimizer) does it."), this.readoutLine),
+          chart("layers", (theme) => this.layersFigure(theme), 300, "No layer has been sampled yet. In a loop of your own, rec.watch(model, optimizer) does it.", 900), this.readoutLine),
         card("journal", "Journal", [], this.journal),
         card("log", "Log", [], this.log)));
     el.append(this.root);
@@ -203,8 +203,8 @@ class View {
     const changed = this.store.apply(content, new Packed(buffer));
     this.update(changed);
     this.spent = performance.now() - began;
-    this.redraw();
     this.over = content.over;
+    this.redraw();
     this.root.dataset.ticks = Number(this.root.dataset.ticks) + 1;
     this.root.dataset.over = content.over;
     this.root.dataset.reading = content.reading;
@@ -225,7 +225,7 @@ class View {
   /** Draw what is out of date and can be seen, one chart a frame, so that the page keeps answering. */
   redraw() {
     if (this.drawing || this.closed) return;
-    const next = Object.values(this.charts).find((chart) => chart.dirty && chart.visible);
+    const next = Object.values(this.charts).find((chart) => chart.due(this.over));
     if (!next) return;
     this.drawing = true;
     plotly(() => this.fetchPlotly()).then((Plotly) => requestAnimationFrame(() => {
@@ -284,6 +284,7 @@ class View {
   choose(changes, names, keep = true) {
     Object.assign(this.settings, changes);
     this.touch(...names);
+    for (const name of names) this.charts[name].drawnAt = -Infinity;
     this.redraw();
     if (keep) { this.model.set("settings", { ...this.settings }); this.model.save_changes(); this.over = false; this.ask(); }
   }
@@ -335,7 +336,12 @@ class View {
     const facts = [head.n_epochs || head.epoch ? ["Epoch", of(head.epoch, head.n_epochs)] : null, ["Step", of(head.step, head.n_steps)],
       speed.length ? ["Throughput", speed.join(" · ")] : null, live && head.left_s !== null ? ["Time left", formatDuration(head.left_s)] : null,
       ["Elapsed", formatDuration(head.elapsed_s)], head.n_params ? ["Parameters", formatCount(head.n_params)] : null].filter(Boolean);
-    this.facts.replaceChildren(...facts.map(([name, text]) => h("div", {}, h("dt", {}, name), h("dd", {}, text))));
+    facts.forEach(([name, text], position) => {
+      const row = this.facts.children[position] || this.facts.appendChild(h("div", {}, h("dt", {}), h("dd", {})));
+      if (row.firstChild.textContent !== name) row.firstChild.textContent = name;
+      if (row.lastChild.textContent !== text) row.lastChild.textContent = text;
+    });
+    while (this.facts.children.length > facts.length) this.facts.lastChild.remove();
     this.bar.hidden = !head.n_steps;
     if (head.n_steps) {
       const percent = Math.min(100, (100 * head.step) / head.n_steps);
