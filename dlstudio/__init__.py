@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from dlstudio.reports import report
     from dlstudio.runs.recorder import record
     from dlstudio.runs.run import list_runs, open_run
+    from dlstudio.summary.summarize import summarize
     from dlstudio.training.checkpoint import load_model
     from dlstudio.training.fit import fit
     from dlstudio.training.launch import launch
     from dlstudio.training.recipe import Recipe
-    from dlstudio.training.summary import summarize
     from dlstudio.widgets.launcher import launcher
     from dlstudio.widgets.show import show
 
@@ -61,7 +61,7 @@ _WHERE = {
     "record": "dlstudio.runs.recorder:record",
     "report": "dlstudio.reports:report",
     "show": "dlstudio.widgets.show:show",
-    "summarize": "dlstudio.training.summary:summarize",
+    "summarize": "dlstudio.summary.summarize:summarize",
 }
 
 

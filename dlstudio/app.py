@@ -23,9 +23,9 @@ from dlstudio.errors import DLStudioError
 from dlstudio.figures.theme import LINE, MUTED, PAGE, SEVERITY_COLORS, STATUS_COLORS
 from dlstudio.results import Finding
 from dlstudio.runs.run import list_runs, open_run
+from dlstudio.summary.summarize import Summarizer, TrainingSummary
+from dlstudio.summary.words import KeyNumber
 from dlstudio.tracking.home import find_home
-from dlstudio.training.summary import Summarizer, TrainingSummary
-from dlstudio.training.words import KeyNumber
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -152,8 +152,8 @@ def _runs(arguments: argparse.Namespace) -> None:
 
 
 def _show(arguments: argparse.Namespace) -> None:
-    from dlstudio.training.summary import summarize
-    from dlstudio.training.words import describe
+    from dlstudio.summary.summarize import summarize
+    from dlstudio.summary.words import describe
 
     run = _opened(arguments.run)
     print(describe(summarize(run)))

@@ -12,9 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 from dlstudio import serving
+from dlstudio.summary.summarize import Summarizer, TrainingSummary
+from dlstudio.summary.words import duration, number, verdict
 from dlstudio.terminal import console, run_table, status_text
-from dlstudio.training.summary import Summarizer, TrainingSummary
-from dlstudio.training.words import duration, number, verdict
 
 if TYPE_CHECKING:
     from rich.console import Console

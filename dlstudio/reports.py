@@ -25,9 +25,9 @@ from dlstudio.errors import DLStudioError, unknown_name
 from dlstudio.figures.theme import SEVERITY_COLORS, STATUS_COLORS
 from dlstudio.results import Finding
 from dlstudio.runs.run import Run, open_run
+from dlstudio.summary.numbers import TrainingSummary
+from dlstudio.summary.words import KeyNumber, moment, verdict
 from dlstudio.tracking.home import find_home
-from dlstudio.training.numbers import TrainingSummary
-from dlstudio.training.words import KeyNumber, moment, verdict
 
 if TYPE_CHECKING:
     import nbformat

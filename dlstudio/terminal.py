@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from dlstudio.training.words import duration, label, number
+from dlstudio.summary.words import duration, label, number
 
 if TYPE_CHECKING:
     import pandas as pd

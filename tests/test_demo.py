@@ -10,8 +10,8 @@ import pytest
 from rich.console import Console
 
 from dlstudio import demo
+from dlstudio.summary.summarize import TrainingSummary
 from dlstudio.terminal import run_table
-from dlstudio.training.summary import TrainingSummary
 
 
 def summary(**changes: object) -> TrainingSummary:

@@ -17,7 +17,7 @@ LAYERS = (
     {"tracking", "telemetry", "data", "models"},
     {"runs"},
     {"training"},
-    {"diagnosis", "tuning", "explain", "fairness", "trust", "compare", "review"},
+    {"summary", "diagnosis", "tuning", "explain", "fairness", "trust", "compare", "review"},
     {"figures", "serving", "terminal"},
     {"widgets", "reports", "app", "doctor"},
     {"demo", "bench"},

@@ -5,7 +5,7 @@ import streamlit as st
 
 from dlstudio import app
 from dlstudio.figures import runs as figures
-from dlstudio.training.words import key_numbers, label
+from dlstudio.summary.words import key_numbers, label
 
 MOST = 8
 

@@ -9,9 +9,9 @@ from dlstudio import app
 from dlstudio.errors import DLStudioError
 from dlstudio.figures import training as figures
 from dlstudio.runs.run import open_run
-from dlstudio.training.curves import LAYER_STATS
-from dlstudio.training.numbers import TrainingSummary
-from dlstudio.training.words import findings, key_numbers, moment, provenance, verdict
+from dlstudio.summary.curves import LAYER_STATS
+from dlstudio.summary.numbers import TrainingSummary
+from dlstudio.summary.words import findings, key_numbers, moment, provenance, verdict
 
 WORDS_S, CURVES_S, DETAILS_S = 1.0, 4.0, 8.0
 CHART = {"displaylogo": False, "modeBarButtonsToRemove": ["lasso2d", "select2d", "autoScale2d"]}

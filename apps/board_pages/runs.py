@@ -6,8 +6,8 @@ import streamlit as st
 
 from dlstudio import app
 from dlstudio.figures.theme import STATUS_COLORS
-from dlstudio.training.numbers import LIVE
-from dlstudio.training.words import duration
+from dlstudio.summary.numbers import LIVE
+from dlstudio.summary.words import duration
 
 LIVE_S, IDLE_S = 2.0, 5.0
 

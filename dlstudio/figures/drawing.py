@@ -10,9 +10,9 @@ import numpy.typing as npt
 import plotly.graph_objects as go
 
 from dlstudio.figures.theme import MUTED, PALETTE, STATUS_COLORS, escape, xs
-from dlstudio.training.curves import Curve
-from dlstudio.training.numbers import TrainingSummary
-from dlstudio.training.words import label, number
+from dlstudio.summary.curves import Curve
+from dlstudio.summary.numbers import TrainingSummary
+from dlstudio.summary.words import label, number
 
 STEP = "Step (optimiser updates)"
 MAX_MARKS = 60

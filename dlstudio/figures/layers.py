@@ -11,8 +11,8 @@ from dlstudio.errors import unknown_name
 from dlstudio.figures import theme
 from dlstudio.figures.drawing import MAX_CROSSES, STEP, or_note
 from dlstudio.figures.theme import MUTED, STATUS_COLORS, escape, xs
-from dlstudio.training.curves import LAYER_STATS
-from dlstudio.training.numbers import TrainingSummary
+from dlstudio.summary.curves import LAYER_STATS
+from dlstudio.summary.numbers import TrainingSummary
 
 _STATS = {
     "grad_norm": "Gradient norm (L2)",

@@ -8,7 +8,7 @@ from plotly.subplots import make_subplots
 from dlstudio.figures import theme
 from dlstudio.figures.drawing import line, or_note
 from dlstudio.figures.theme import color
-from dlstudio.training.numbers import TrainingSummary
+from dlstudio.summary.numbers import TrainingSummary
 
 _LEFT_OUT = ("ram_available_mib",)  # says the same as ram_percent, on a scale that hides the rest
 

@@ -9,8 +9,8 @@ import plotly.graph_objects as go
 from dlstudio.figures import theme
 from dlstudio.figures.drawing import STEP, line
 from dlstudio.figures.theme import color
-from dlstudio.training.numbers import TrainingSummary
-from dlstudio.training.words import label
+from dlstudio.summary.numbers import TrainingSummary
+from dlstudio.summary.words import label
 
 
 def overlay(summaries: Sequence[TrainingSummary], key: str, *, log: bool = False) -> go.Figure:

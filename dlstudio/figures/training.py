@@ -14,8 +14,8 @@ from dlstudio.figures.drawing import STEP, crosses, line, marks, or_note
 from dlstudio.figures.layers import layers
 from dlstudio.figures.machine import machine
 from dlstudio.figures.theme import PALETTE, color, escape, xs
-from dlstudio.training.numbers import TrainingSummary
-from dlstudio.training.words import label
+from dlstudio.summary.numbers import TrainingSummary
+from dlstudio.summary.words import label
 
 __all__ = ["layers", "learning_rate", "loss", "machine", "metrics", "smooth"]
 

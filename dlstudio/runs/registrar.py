@@ -32,6 +32,7 @@ MAX_POINTS = 10
 MAX_KEYS_IN_FULL = 50
 
 START_S = 2.0
+START_PATIENCE_S = 4.0
 
 _opened: list[RunFolder] = []
 _started: dict[Path, float] = {}
@@ -204,6 +205,23 @@ class Registrar:
                 last = time.monotonic()
             time.sleep(TICK_S)
 
+    def let_trainers_start(self) -> None:
+        """Importing MLflow takes a processor for seconds, and a trainer that is just starting needs it more."""
+        deadline = time.monotonic() + START_PATIENCE_S
+        while time.monotonic() < deadline and any(map(self._is_starting, self._active())):
+            time.sleep(0.1)
+
+    def _is_starting(self, key: str) -> bool:
+        folder = RunFolder(self.home / "runs" / key)
+        status = folder.status
+        waits_for_device = status.get("status") == QUEUED and status.get("reason")
+        return (
+            folder.info.get("kind") == "launch"
+            and status.get("status") not in TERMINAL
+            and not waits_for_device
+            and not any(folder.path.glob("telemetry/scalars*"))
+        )
+
     def is_needed(self) -> bool:
         """Whether any run waits for its entry."""
         return bool(self._active())
@@ -218,6 +236,7 @@ def main(home: Path) -> None:
         lock = _lock(home)
         if lock is None:
             return
+        registrar.let_trainers_start()
         registrar.serve()
         lock.close()
         # A run that was announced while the lock was still held relied on this process: look once more.

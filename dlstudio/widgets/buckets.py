@@ -185,8 +185,7 @@ class LayerBuckets(Buckets):
         self._starts = np.arange(0, len(names), self.per_row)
         ends = [*self._starts[1:], len(names)]
         self.rows = [
-            names[a] if b - a == 1 else f"{names[a]} … {names[b - 1]}"
-            for a, b in zip(self._starts, ends, strict=True)
+            names[a] if b - a == 1 else f"{names[a]} … {names[b - 1]}" for a, b in zip(self._starts, ends, strict=True)
         ]
         self._steps = np.empty((capacity, 2))
         self._stats = {stat: np.empty((capacity, len(self.rows)), np.float32) for stat in LAYER_STATS}

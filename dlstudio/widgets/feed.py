@@ -59,6 +59,8 @@ class Feed:
         self._state, self._state_at = run.state(), 0.0
         self._log: tuple[tuple[int, int], str] = ((0, 0), "")
         self._forget()
+        # The first read also loads what the reading itself needs, which no tick should wait for.
+        self.update()
 
     def _forget(self) -> None:
         self.curves: dict[str, CurveBuckets] = {}
@@ -97,9 +99,7 @@ class Feed:
             # Several watched models are told apart by their parameters.
             if names not in self.layers:
                 self.layers[names] = LayerBuckets(list(names), LAYER_COLUMNS)
-            stats = {
-                stat: np.concatenate([block.stats[stat] for block in blocks]) for stat in blocks[0].stats
-            }
+            stats = {stat: np.concatenate([block.stats[stat] for block in blocks]) for stat in blocks[0].stats}
             self.layers[names].add(np.concatenate([block.steps for block in blocks]), stats)
         return not new.more
 

@@ -133,9 +133,7 @@ def code(values: Mapping[str, Any]) -> str:
     """
     defaults = {field.name: field.default for field in Recipe.schema()}
     chosen = [
-        f"{name}={value!r}"
-        for name, value in values.items()
-        if value != defaults[name] or name in ("data", "model")
+        f"{name}={value!r}" for name, value in values.items() if value != defaults[name] or name in ("data", "model")
     ]
     inner = ", ".join(chosen)
     if len(inner) > 70:

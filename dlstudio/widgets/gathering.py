@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from dlstudio.summary.words import label
 from dlstudio.telemetry.reader import Increment, LayerBlock
-from dlstudio.training.words import label
 from dlstudio.widgets.buckets import Array
 
 

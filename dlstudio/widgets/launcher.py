@@ -46,9 +46,7 @@ class Launcher(widgets.VBox):
         foot = widgets.HBox([self.start, self.message])
         foot.add_class("dls-foot")
         style = (resources.files("dlstudio.widgets") / "static" / "launcher.css").read_text(encoding="utf-8")
-        form = widgets.VBox(
-            [widgets.HTML(f"<style>{style}</style>"), cards, self.more, self.code, foot]
-        )
+        form = widgets.VBox([widgets.HTML(f"<style>{style}</style>"), cards, self.more, self.code, foot])
         form.add_class("dls-launcher")
         super().__init__([form, self.view])
         for field in self.fields.values():
@@ -81,8 +79,7 @@ class Launcher(widgets.VBox):
             self._say(str(error), wrong=True)
             return None
         self.code.value = (
-            '<div class="dls-code"><span>The same in code</span>'
-            f"<pre>{html.escape(code(values))}</pre></div>"
+            f'<div class="dls-code"><span>The same in code</span><pre>{html.escape(code(values))}</pre></div>'
         )
         return recipe
 

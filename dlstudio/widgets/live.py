@@ -14,7 +14,7 @@ import traitlets
 
 from dlstudio.errors import DLStudioError
 from dlstudio.runs.run import Run
-from dlstudio.training.words import duration
+from dlstudio.summary.words import duration
 from dlstudio.widgets.buckets import LAYER_STATS
 from dlstudio.widgets.feed import Feed
 

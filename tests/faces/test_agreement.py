@@ -12,7 +12,7 @@ from streamlit.testing.v1 import AppTest
 
 from dlstudio import reports, shipped
 from dlstudio.runs.recorder import record
-from dlstudio.training.summary import describe, findings, key_numbers, summarize, verdict
+from dlstudio.summary.summarize import describe, findings, key_numbers, summarize, verdict
 from dlstudio.widgets.feed import Feed
 
 

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+import numpy as np
 import pytest
+import torch
 
 from dlstudio.runs.recorder import record
 from dlstudio.runs.run import Run, open_run
@@ -119,9 +121,7 @@ class Lab:
 
 
 @pytest.fixture
-def lab(
-    serve: Callable[..., str], free_port: Callable[[], int], fresh_home: Path, tmp_path: Path, page: Any
-) -> Lab:
+def lab(serve: Callable[..., str], free_port: Callable[[], int], fresh_home: Path, tmp_path: Path, page: Any) -> Lab:
     user, folder = tmp_path / "user", tmp_path / "notebooks"
     folder.mkdir()
     for name, chosen in SETTINGS.items():
@@ -191,7 +191,7 @@ def test_launch_watch_steer_reload_restart_and_reattach(lab: Lab) -> None:
     chart = live.locator(LR)
     chart.scroll_into_view_if_needed()
     page.wait_for_function(
-        """chart => chart.layout?.shapes?.some(shape => shape.label.text === 'lr 0.0005')
+        """chart => chart.layout?.annotations?.some(note => note.text === 'lr 0.0005')
                  && Math.abs(chart.data[0].y.at(-1) - 0.0005) < 1e-9""",
         arg=chart.element_handle(),
     )
@@ -233,8 +233,9 @@ def test_launch_watch_steer_reload_restart_and_reattach(lab: Lab) -> None:
 
     # A run that is over is shown whole, with nothing left to ask for.
     lab.run_cell(2)
-    page.wait_for_selector(".dls-live[data-over=true]")
-    assert lab.last_step(2) == run.scalars("loss")[0][-1]
+    last = int(run.scalars("loss")[0][-1])
+    assert lab.last_step(2, beyond=last - 1) == last
+    assert lab.view(2).get_attribute("data-over") == "true"
     lab.assert_no_fault()
     assert lab.save() < 2**20
 
@@ -265,4 +266,58 @@ def test_any_text_of_a_run_is_shown_as_text(lab: Lab) -> None:
     assert EVIL in legend.text_content()
     assert view.locator("img").count() == 0
     assert lab.page.evaluate("window.owned") is None
+    lab.assert_no_fault()
+
+
+@pytest.mark.browser
+@pytest.mark.timeout(600)
+def test_a_viewer_chooses_what_to_see(lab: Lab) -> None:
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 1))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with record("chosen") as rec:
+        rec.watch(model, optimizer, every=1)
+        for step in range(1, 101):
+            loss = model(torch.randn(16, 4)).square().mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            rec.log({"loss": loss, "speed": 1.0 * step, "lr": 0.1}, step=step)
+    lab.open('import dlstudio as dls\ndls.show("chosen")')
+    lab.run_cell(0)
+    lab.wait_for_status(0, "FINISHED")
+    assert lab.last_step(0) == 100
+    view, page = lab.view(0), lab.page
+
+    loss_chart = view.locator(LOSS).element_handle()
+    n_smoothed = page.evaluate("chart => chart.data.length", loss_chart)
+    view.get_by_label("Smoothing").focus()
+    page.keyboard.press("Home")
+    page.wait_for_function("([chart, n]) => chart.data.length < n", arg=[loss_chart, n_smoothed])
+    view.get_by_label("Log axis").check()
+    page.wait_for_function("chart => chart.layout.yaxis.type === 'log'", arg=loss_chart)
+
+    view.get_by_label("Show").select_option(label="Update ratio")
+    view.locator(LAYERS).scroll_into_view_if_needed()
+    layers = view.locator(LAYERS).element_handle()
+    page.wait_for_function("chart => chart.data?.[0].colorbar.title.text === 'log₁₀ update / weight'", arg=layers)
+    steps, names, ratios = open_run("chosen").layers("update_ratio")
+    drawn = page.evaluate("chart => chart.data[0].z.map(row => [...row])", layers)
+    assert len(drawn) == len(names) and len(drawn[0]) == len(steps)
+    np.testing.assert_allclose(drawn, np.log10(ratios).T, atol=6e-4)
+
+    view.locator(f"{LAYERS} .nsewdrag").first.hover()
+    readout = view.locator(".dls-readout", has_text="update ratio")
+    readout.wait_for()
+    name, where, value = readout.inner_text().split(" · ")
+    row, column = names.index(name), int(where.removeprefix("step ")) - 1
+    assert float(value.removeprefix("update ratio ")) == pytest.approx(float(ratios[column, row]), rel=2e-3)
+
+    # What was chosen is still so after the page has been loaded again.
+    lab.save()
+    lab.load()
+    lab.wait_for_status(0, "FINISHED")
+    assert view.get_by_label("Log axis").is_checked()
+    assert view.get_by_label("Show").input_value() == "update_ratio"
+    assert view.get_by_label("Smoothing").input_value() == "0"
     lab.assert_no_fault()

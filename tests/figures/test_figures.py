@@ -12,8 +12,8 @@ import pytest
 
 from dlstudio.errors import DLStudioError
 from dlstudio.figures import runs, theme, training
-from dlstudio.training.curves import CurveBuilder, LayerHistory
-from dlstudio.training.numbers import TrainingSummary
+from dlstudio.summary.curves import CurveBuilder, LayerHistory
+from dlstudio.summary.numbers import TrainingSummary
 
 EVIL = "<b>bold</b><script>alert(1)</script>"
 FIGURES = [training.loss, training.learning_rate, training.metrics, training.layers, training.machine]

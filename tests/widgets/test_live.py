@@ -138,7 +138,7 @@ def test_show_finds_a_run_by_its_name(written: Callable[..., Any]) -> None:
 
 
 def test_show_of_a_result_is_its_table(written: Callable[..., Any]) -> None:
-    from dlstudio.training.summary import summarize
+    from dlstudio.summary.summarize import summarize
 
     run = written()
     run.scalars({"loss": [2.0, 1.0]})

@@ -7,11 +7,13 @@ const THEMES = {
     palette: ["#56b4e9", "#ff8f4d", "#2fc79c", "#e39cc4", "#f2b134", "#2f94d3", "#e6ebf0", "#f0e442"] },
 };
 const DASHES = ["solid", "solid", "dash", "dot", "dashdot", "longdash", "longdashdot", "solid"];
+const EDIT_WORDS = { set: (event) => `lr ${formatNumber(asNumber(event.data.lr))}`, pause: () => "pause", resumed: () => "resumed",
+  stop: () => "stop", early_stop: () => "early stop" };
 const FONT = 'system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif';
 const STATS = {
-  grad_norm: { name: "Gradient norm", scale: "log₁₀ of the gradient's L2 norm" },
-  update_ratio: { name: "Update ratio", scale: "log₁₀ of update norm / weight norm" },
-  weight_norm: { name: "Weight norm", scale: "log₁₀ of the weights' L2 norm" },
+  grad_norm: { name: "Gradient norm", scale: "log₁₀ gradient norm" },
+  update_ratio: { name: "Update ratio", scale: "log₁₀ update / weight" },
+  weight_norm: { name: "Weight norm", scale: "log₁₀ weight norm" },
 };
 
 /** The shared plotly.js of this page; `ask` fetches its gzipped source, once. */
@@ -103,7 +105,7 @@ function axis(theme, title, more) {
 function baseLayout(theme) {
   return {
     font: { family: FONT, size: 12, color: theme.ink }, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
-    margin: { l: 52, r: 14, t: 26, b: 38 }, uirevision: "keep", hovermode: "x", hoverdistance: 30,
+    margin: { l: 52, r: 14, t: 8, b: 38 }, uirevision: "keep", hovermode: "x", hoverdistance: 30,
     legend: { orientation: "h", x: 0, xanchor: "left", y: 1.02, yanchor: "bottom", font: { size: 11, color: theme.ink }, bgcolor: "rgba(0,0,0,0)" },
     hoverlabel: { font: { family: FONT, size: 12 } }, modebar: { bgcolor: "rgba(0,0,0,0)", color: theme.muted, activecolor: theme.accent },
     dragmode: "zoom",
@@ -134,28 +136,33 @@ function curveTraces(series, name, position, theme, smoothing) {
 const HIDDEN_AXIS = { overlaying: "y", range: [0, 1], fixedrange: true, visible: false, tickmode: "auto" };
 
 /** What was done to the run, as lines across a chart: learning rate edits with their values, the rest thin. */
-function editShapes(events, theme) {
-  const shown = events.filter((event) => event.step !== null && ["set", "pause", "resumed", "stop", "early_stop"].includes(event.kind)).slice(-40);
-  return shown.map((event) => {
-    const isSet = event.kind === "set";
-    const text = isSet ? `lr ${formatNumber(asNumber(event.data.lr))}` : { pause: "pause", resumed: "resumed", stop: "stop", early_stop: "early stop" }[event.kind];
-    return { type: "line", xref: "x", yref: "paper", x0: event.step, x1: event.step, y0: 0, y1: 1, layer: "above",
-      line: { color: isSet ? theme.accent : theme.muted, width: isSet ? 1.5 : 1, dash: isSet ? "dash" : "dot" },
-      label: { text: inert(text), textposition: "end", textangle: -90, xanchor: "right", yanchor: "top", padding: 3, font: { size: 10, color: isSet ? theme.accent : theme.muted } } };
-  });
+function editMarks(events, theme, lastX) {
+  const shown = events.filter((event) => event.step !== null && event.kind in EDIT_WORDS).slice(-40);
+  const color = (event) => (event.kind === "set" ? theme.accent : theme.muted);
+  return {
+    shapes: shown.map((event) => ({ type: "line", xref: "x", yref: "paper", x0: event.step, x1: event.step, y0: 0, y1: 1, layer: "above",
+      line: { color: color(event), width: event.kind === "set" ? 1.5 : 1, dash: event.kind === "set" ? "dash" : "dot" } })),
+    // Beside its line, on the side where there is room; one below the other, so that neighbours stay legible.
+    annotations: shown.slice(-12).map((event, position) => {
+      const left = event.step > 0.8 * lastX;
+      return { x: event.step, xref: "x", yref: "paper", y: 1 - 0.07 * (position % 6), yanchor: "top", xanchor: left ? "right" : "left", xshift: left ? -3 : 3,
+        showarrow: false, text: inert(EDIT_WORDS[event.kind](event)), font: { size: 10, color: color(event) } };
+    }),
+  };
 }
 
 /** A figure of several curves over steps; null while there is nothing to draw. */
 function curvesFigure(store, keys, theme, { smoothing = 0, log = false, title = "", names = new Map(), shift = 0, fromZero = false } = {}) {
-  const data = [];
-  keys.forEach((key, position) => {
-    const series = store.curves.get(key);
-    if (series && series.block.n) data.push(...curveTraces(series, names.get(key) || key, position + shift, theme, smoothing));
-  });
-  if (!data.length) return null;
+  const drawn = keys.map((key, position) => ({ series: store.curves.get(key), name: names.get(key) || key, position: position + shift }))
+    .filter(({ series }) => series && series.block.n);
+  if (!drawn.length) return null;
+  // Smoothing is for what is recorded every step; what is measured now and then is drawn as it is.
+  const densest = Math.max(...drawn.map(({ series }) => series.nPoints));
+  const data = drawn.flatMap(({ series, name, position }) => curveTraces(series, name, position, theme, series.nPoints * 5 > densest ? smoothing : 0));
+  const lastX = Math.max(...drawn.map(({ series }) => series.lastX));
   return { data, layout: { showlegend: true, xaxis: axis(theme, "step", { tickformat: "~s" }),
     yaxis: axis(theme, title, { type: log ? "log" : "linear", exponentformat: "power", rangemode: fromZero ? "tozero" : "normal", ...(log ? { dtick: undefined, minor: { showgrid: false } } : {}) }),
-    yaxis9: HIDDEN_AXIS, shapes: editShapes(store.events, theme) } };
+    yaxis9: HIDDEN_AXIS, ...editMarks(store.events, theme, lastX) } };
 }
 
 /** Machine use over time: percentages above, memory below. */
@@ -219,7 +226,7 @@ function layersFigure(store, theme, readout, width) {
   const words = STATS[layers.stat];
   const data = [{ type: "heatmap", x: edges, y: [...Array(nRows).keys()], z, zmin: Number.isFinite(low) ? low : 0, zmax: high > low ? high : low + 1,
     colorscale: "Viridis", hoverinfo: "none", hoverongaps: true,
-    colorbar: { title: { text: words.scale, side: "right", font: { size: 11, color: theme.muted } }, thickness: 12, outlinewidth: 0, tickfont: { size: 11, color: theme.muted } } }];
+    colorbar: { title: { text: words.scale, side: "right", font: { size: 11, color: theme.muted } }, thickness: 12, len: 1, ypad: 0, outlinewidth: 0, tickfont: { size: 11, color: theme.muted } } }];
   if (nZero || nBad) {
     data.push({ type: "heatmap", x: edges, y: data[0].y, z: special, zmin: 0, zmax: 1, showscale: false, hoverinfo: "skip",
       colorscale: [[0, theme.zero], [0.5, theme.zero], [0.5, theme.bad], [1, theme.bad]] });

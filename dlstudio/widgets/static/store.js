@@ -94,15 +94,18 @@ class Series {
     this.version += 1;
     return true;
   }
-  /** Places and values as one line through the lowest and highest point of every bucket. */
+  /** Places and values as one line through the lowest and highest point of every bucket, to the very last point. */
   line() {
     const { x, y, n } = this.block;
     if (this.size === 1) {
       return { x: Float64Array.from({ length: n }, (_, i) => x[2 * i]), y: Float64Array.from({ length: n }, (_, i) => y[3 * i]) };
     }
-    const values = new Float64Array(2 * n);
+    const goesOn = this.lastX > x[2 * n - 1] ? 1 : 0;
+    const places = new Float64Array(2 * n + goesOn), values = new Float64Array(2 * n + goesOn);
+    places.set(x.subarray(0, 2 * n));
     for (let i = 0; i < n; i++) { values[2 * i] = y[3 * i]; values[2 * i + 1] = y[3 * i + 1]; }
-    return { x: x.slice(0, 2 * n), y: values };
+    if (goesOn) { places[2 * n] = this.lastX; values[2 * n] = this.last; }
+    return { x: places, y: values };
   }
   /** Moving average of the bucket means, without the pull towards zero at the start; gaps are passed over. */
   smooth(smoothing) {

@@ -114,12 +114,12 @@ class View {
       h("div", { class: "dls-grid" },
         card("loss", "Loss", [h("span", { class: "dls-tool" }, h("label", { for: `${this.uid}-smooth` }, "Smoothing"), smoothing, smoothingText),
           h("span", { class: "dls-tool" }, log, h("label", { for: `${this.uid}-log` }, "Log axis"))],
-        chart("loss", (theme) => this.lossFigure(theme), 320, "No loss has been recorded yet.")),
-        card("lr", "Learning rate", [], chart("lr", (theme) => this.lrFigure(theme), 320, "No learning rate has been recorded yet.")),
-        card("metrics", "Metrics", [this.chips, this.picker], chart("metrics", (theme) => this.metricsFigure(theme), 280, "No other metric has been recorded yet.")),
-        card("machine", "Machine", [], chart("machine", (theme) => machineFigure(this.store, theme), 280, "No machine use has been recorded yet.", 1900)),
+        chart("loss", (theme) => this.lossFigure(theme), 320, "No loss recorded so far.")),
+        card("lr", "Learning rate", [], chart("lr", (theme) => this.lrFigure(theme), 320, "No learning rate recorded so far.")),
+        card("metrics", "Metrics", [this.chips, this.picker], chart("metrics", (theme) => this.metricsFigure(theme), 280, "No other metric recorded so far.")),
+        card("machine", "Machine", [], chart("machine", (theme) => machineFigure(this.store, theme), 280, "No machine use recorded so far.", 1900)),
         card("layers", "Layers", [h("span", { class: "dls-tool" }, h("label", { for: `${this.uid}-stat` }, "Show"), this.stat), this.group],
-          chart("layers", (theme) => this.layersFigure(theme), 300, "No layer has been sampled yet. In a loop of your own, rec.watch(model, optimizer) does it.", 900), this.readoutLine),
+          chart("layers", (theme) => this.layersFigure(theme), 300, "No layer sampled so far. In a loop of your own, rec.watch(model, optimizer) does it.", 900), this.readoutLine),
         card("journal", "Journal", [], this.journal),
         card("log", "Log", [], this.log)));
     el.append(this.root);
@@ -320,7 +320,11 @@ class View {
     }
     const of = (keys) => keys.some((key) => changed.has(`curve:${key}`));
     if (of(this.lossKeys())) this.touch("loss");
-    if (of(this.lrKeys())) this.touch("lr");
+    if (of(this.lrKeys())) {
+      this.touch("lr");
+      const last = this.store.curves.get(this.lrKeys()[0])?.last;
+      if (last !== null && last !== undefined) this.lr.placeholder = formatNumber(last);
+    }
     if (of(this.metricKeys())) this.touch("metrics");
     if (changed.has("machine")) this.touch("machine");
     if (changed.has("layers")) this.touch("layers");
@@ -365,8 +369,6 @@ class View {
     this.buttons.resume.hidden = status !== "PAUSED";
     for (const control of [this.buttons.checkpoint, this.buttons.stop, this.lr, this.apply]) control.disabled = !live;
     if (!live) this.askStop(false);
-    const lr = this.lrKeys().map((key) => this.store.curves.get(key)).find((series) => series);
-    if (lr && lr.last !== null) this.lr.placeholder = formatNumber(lr.last);
   }
   showJournal() {
     const rows = this.store.events.slice(-60).reverse().map((event) => h("li", {},

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dlstudio.results import Result
-from dlstudio.training.curves import Curve, LayerHistory
+from dlstudio.summary.curves import Curve, LayerHistory
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dlstudio.runs.folder import read_json
+from dlstudio.summary.curves import Array, CurveBuilder, LayersBuilder
+from dlstudio.summary.numbers import TrainingSummary
+from dlstudio.summary.words import describe, findings, key_numbers, verdict
 from dlstudio.telemetry.reader import TelemetryReader
-from dlstudio.training.curves import Array, CurveBuilder, LayersBuilder
-from dlstudio.training.numbers import TrainingSummary
-from dlstudio.training.words import describe, findings, key_numbers, verdict
 
 if TYPE_CHECKING:
     from dlstudio.runs.run import Run

@@ -12,11 +12,11 @@ import pytest
 from dlstudio import results
 from dlstudio.runs.recorder import record
 from dlstudio.runs.run import open_run
+from dlstudio.summary.curves import CurveBuilder, LayersBuilder
+from dlstudio.summary.summarize import Summarizer, describe, findings, key_numbers, summarize, verdict
+from dlstudio.summary.words import duration, label, moment, number
 from dlstudio.telemetry.reader import LayerBlock, TelemetryReader
 from dlstudio.telemetry.writer import TelemetryWriter
-from dlstudio.training.curves import CurveBuilder, LayersBuilder
-from dlstudio.training.summary import Summarizer, describe, findings, key_numbers, summarize, verdict
-from dlstudio.training.words import duration, label, moment, number
 
 VAL_LOSS = [0.9, 0.5, 0.3, 0.3, 0.7]
 ACCURACY = [0.5, 0.6, 0.8, 0.7, 0.75]

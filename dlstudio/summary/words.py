@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from dlstudio.results import Finding
-from dlstudio.training.numbers import TrainingSummary
+from dlstudio.summary.numbers import TrainingSummary
 
 __all__ = [
     "KeyNumber",
