@@ -22,7 +22,7 @@ from dlstudio.training.recipe import Recipe
 from dlstudio.training.saving import Position, Saver
 from dlstudio.training.schedule import factor
 from dlstudio.training.setup import make_parts
-from dlstudio.training.showing import Bar, Silent
+from dlstudio.training.showing import Bar, Lines, Silent
 
 if TYPE_CHECKING:
     from dlstudio.runs.recorder import Recorder
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["train"]
 
 
-def train(recipe: Recipe, recorder: Recorder | None, *, progress: bool = False) -> nn.Module:
+def train(recipe: Recipe, recorder: Recorder | None, *, progress: bool | str = False) -> nn.Module:
     """Train what a recipe says, and record it.
 
     Called by `fit` and by the detached trainer; under torchrun in every process, with a recorder on rank 0
@@ -40,7 +40,7 @@ def train(recipe: Recipe, recorder: Recorder | None, *, progress: bool = False) 
     Args:
         recipe: what to train.
         recorder: an open recorder; its folder receives ``checkpoints/`` and ``results/predictions.npz``.
-        progress: whether to show a progress bar.
+        progress: whether to show a progress bar; ``"lines"`` prints a line an epoch instead.
 
     Returns:
         The module in eval mode, with the weights of its lowest validation loss.
@@ -67,7 +67,7 @@ def train(recipe: Recipe, recorder: Recorder | None, *, progress: bool = False) 
 class Loop:
     """One run of `train`; `run` does it."""
 
-    def __init__(self, recipe: Recipe, recorder: Any, ranks: Alone, progress: bool) -> None:
+    def __init__(self, recipe: Recipe, recorder: Any, ranks: Alone, progress: bool | str) -> None:
         self.recipe, self.recorder, self.ranks = recipe, recorder, ranks
         self.folder = Path(ranks.agree(str(recorder.folder)))
         self.parts = make_parts(recipe, ranks)
@@ -83,7 +83,9 @@ class Loop:
         self._loss_sum = torch.tensor(self.at.loss_sum, dtype=torch.float64, device=ranks.device)
         self._schedule_lr()
         self.clock = Clock(ranks.device)
-        self.bar = Bar(self.n_steps, self.at.step, shown=progress and ranks.rank == 0)
+        shown = bool(progress) and ranks.rank == 0
+        in_lines = shown and progress == "lines"
+        self.bar = Lines() if in_lines else Bar(self.n_steps, self.at.step, shown=shown)
 
     # -- the run -------------------------------------------------------------------------------------------
 

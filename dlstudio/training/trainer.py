@@ -30,7 +30,7 @@ def main(path: Path, *, resume: bool) -> None:
         elif job.recipe is not None:
             from dlstudio.training.loop import train
 
-            train(job.recipe, recorder, progress=False)
+            train(job.recipe, recorder, progress="lines")
 
 
 def _resume_step(path: Path) -> int:

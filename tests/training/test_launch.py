@@ -177,6 +177,7 @@ def test_a_recipe_trains_detached_and_a_killed_run_is_resumed(tmp_path):
     steps = run.scalars("loss")[0]
     assert steps.tolist() == list(range(1, len(steps) + 1)), "no step is missing or twice"
     assert any(event["kind"] == "resumed" for event in run.events())
+    assert "epoch 1 of 400" in run.log_tail(10_000) and "val loss" in run.log_tail()
 
 
 def test_what_cannot_be_launched_is_told_at_once():
@@ -257,3 +258,24 @@ def test_leases_exclude_and_come_back(tmp_path):
     assert third.names == ["cpu:0"]
     second.release()
     third.release()
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_two_ranks_are_launched_steered_and_stopped_together(strategy):
+    recipe = Recipe(data="mortgage", devices=2, device="cpu", strategy=strategy, epochs=5000, seed=1)
+    run = launch(recipe, name=f"two ranks {strategy}")
+    until(lambda: run.keys() or run.state().is_over, 120)
+    assert run.status == "RUNNING", run.log_tail()
+    run.set(lr=5e-4)
+    until(lambda: any(event["kind"] == "set" for event in run.events()))
+    run.pause()
+    until(lambda: run.status == "PAUSED")
+    n = len(run.scalars("loss")[0])
+    time.sleep(1.0)
+    assert len(run.scalars("loss")[0]) - n < 30
+    run.resume()
+    until(lambda: len(run.scalars("loss")[0]) > n + 30)
+    run.stop()
+    assert run.wait(60).status == "KILLED", run.reason
+    assert "request" in run.reason and (run.folder / "checkpoints" / "last.pt").exists()
+    assert run.layers("grad_norm")[2].shape[1] == 6
