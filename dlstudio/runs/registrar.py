@@ -219,7 +219,7 @@ class Registrar:
             folder.info.get("kind") == "launch"
             and status.get("status") not in TERMINAL
             and not waits_for_device
-            and not any(folder.path.glob("telemetry/scalars*"))
+            and status.get("step") is None
         )
 
     def is_needed(self) -> bool:
@@ -229,7 +229,6 @@ class Registrar:
 
 def main(home: Path) -> None:
     """Serve a home, unless another process does already."""
-    os.nice(5)
     os.environ.pop("MLFLOW_RUN_ID", None)
     registrar = Registrar(home)
     while True:

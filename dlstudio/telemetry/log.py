@@ -11,6 +11,7 @@ import contextlib
 import io
 import json
 import os
+import re
 from pathlib import Path
 
 import pyarrow as pa
@@ -29,6 +30,7 @@ MAX_BATCH_ROWS = 65_536
 MAX_PENDING_BYTES = 32 * 2**20
 """What a writer keeps in memory while the disk refuses it; beyond that, rows are dropped and counted."""
 
+_SEGMENT = re.compile(r"\w+\.\d{3}\.arrows")
 RESUMED_AT = b"resumed_at"
 LAYER_NAMES = b"names"
 
@@ -42,7 +44,8 @@ def layers_schema(names: list[str]) -> pa.Schema:
 
 def segments(folder: Path, family: str) -> list[Path]:
     """All segments of a family in the order they were written."""
-    return sorted(folder.glob(f"{family}.[0-9][0-9][0-9].arrows"))
+    names = sorted(name for name in os.listdir(folder) if _SEGMENT.fullmatch(name) and name.startswith(f"{family}."))
+    return [folder / name for name in names]
 
 
 class StreamLog:

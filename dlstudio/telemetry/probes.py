@@ -102,6 +102,7 @@ class LayerProbe:
         self._copied: list[list[int]] = []
         self._rotation = 0
         self._cost_s = 0.0
+        self._mean_cost_s = 0.0
         self._step_s = 0.0
         self._last_start = 0.0
         self._chunks: list[list[int]] = []
@@ -192,10 +193,16 @@ class LayerProbe:
         self.n_steps += 1
 
     def _interval(self) -> int:
+        """Steps until the next sample: as many as keep the mean cost of a sample under the ceiling."""
+        mean = self._mean_cost_s
+        # One sample that another process held up must not silence the probe for long: its cost counts bounded.
+        cost = min(self._cost_s, 2 * mean) if mean else self._cost_s
+        self._mean_cost_s = 0.7 * mean + 0.3 * cost if mean else cost
         if self._adaptive and self.n_steps + 1 >= FIRST_STEPS and self._step_s > 0:
             # The measured interval contains the cost of sampled steps; subtracting keeps the ceiling honest.
-            plain = max(self._step_s - self._cost_s / max(self.every, 1), 1e-6)
-            self.every = int(min(max(self._cost_s / (COST_CEILING * plain) + 1, 1), MAX_INTERVAL))
+            plain = max(self._step_s - self._mean_cost_s / self.every, 1e-6)
+            wanted = self._mean_cost_s / (COST_CEILING * plain) + 1
+            self.every = int(min(max(wanted, 1), 2 * self.every, MAX_INTERVAL))
         return self.every
 
     # -- arithmetic -----------------------------------------------------------------------------------------------

@@ -95,6 +95,7 @@ class TelemetryWriter:
         self.warned = False
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            self._logs["scalars"] = StreamLog(folder, "scalars", SCALARS, resumed_at=resumed_at)
         except OSError as error:
             self.warn(error)
 
