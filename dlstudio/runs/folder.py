@@ -121,9 +121,13 @@ class RunFolder:
             ) from error
         return folder
 
-    def activate(self) -> None:
-        """Tell the registrar that this run has news for the catalogue."""
-        (self.home / "active" / self.key).touch()
+    def activate(self, *, urgent: bool = False) -> None:
+        """Tell the registrar that this run has news for the catalogue; `urgent` says that somebody waits for it."""
+        marker = self.home / "active" / self.key
+        if urgent:
+            marker.write_text("urgent")
+        else:
+            marker.touch()
 
     @property
     def info(self) -> dict[str, Any]:

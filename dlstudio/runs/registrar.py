@@ -32,7 +32,7 @@ MAX_POINTS = 10
 MAX_KEYS_IN_FULL = 50
 
 START_S = 2.0
-START_PATIENCE_S = 4.0
+PATIENCE_S = 3.0
 
 _opened: list[RunFolder] = []
 _started: dict[Path, float] = {}
@@ -205,22 +205,25 @@ class Registrar:
                 last = time.monotonic()
             time.sleep(TICK_S)
 
-    def let_trainers_start(self) -> None:
-        """Importing MLflow takes a processor for seconds, and a trainer that is just starting needs it more."""
-        deadline = time.monotonic() + START_PATIENCE_S
-        while time.monotonic() < deadline and any(map(self._is_starting, self._active())):
-            time.sleep(0.1)
+    def let_runs_begin(self) -> None:
+        """Importing MLflow takes a processor for seconds, and training that is just beginning needs it more.
 
-    def _is_starting(self, key: str) -> bool:
+        Returns as soon as a run is over, someone asks for its entry, or none has begun within `PATIENCE_S`.
+        """
+        deadline = time.monotonic() + 2 * PATIENCE_S
+        while time.monotonic() < deadline:
+            active = self._active()
+            if not active or not all(map(self._is_beginning, active)):
+                return
+            time.sleep(0.05)
+
+    def _is_beginning(self, key: str) -> bool:
         folder = RunFolder(self.home / "runs" / key)
         status = folder.status
-        waits_for_device = status.get("status") == QUEUED and status.get("reason")
-        return (
-            folder.info.get("kind") == "launch"
-            and status.get("status") not in TERMINAL
-            and not waits_for_device
-            and status.get("step") is None
-        )
+        if status.get("status") in TERMINAL or (self.home / "active" / key).stat().st_size:
+            return False
+        begun = status.get("started") if status.get("step") is not None else time.time()
+        return time.time() - float(begun or 0.0) < PATIENCE_S
 
     def is_needed(self) -> bool:
         """Whether any run waits for its entry."""
@@ -235,7 +238,7 @@ def main(home: Path) -> None:
         lock = _lock(home)
         if lock is None:
             return
-        registrar.let_trainers_start()
+        registrar.let_runs_begin()
         registrar.serve()
         lock.close()
         # A run that was announced while the lock was still held relied on this process: look once more.

@@ -113,7 +113,7 @@ class Run:
             found = read_json(self.folder / "catalogue.json").get("entry")
             if found:
                 return str(found["run_id"])
-            self._files.activate()
+            self._files.activate(urgent=True)
             registrar.ensure(self._files.home)
             time.sleep(0.05)
         raise DLStudioError(

@@ -27,6 +27,7 @@ __all__ = [
 
 _LABELS = {
     "loss": "Training loss",
+    "train/loss": "Training loss, epoch mean",
     "lr": "Learning rate",
     "epoch": "Epoch",
     "throughput_samples_per_s": "Throughput (samples/s)",
