@@ -25,6 +25,8 @@ Matrix = npt.NDArray[np.float32]
 Cursor = dict[str, list[int]]
 MAX_SPAN_BYTES = 4 * 2**20
 """At most so much of a file is copied at once to be decoded."""
+_IN_THIS_THREAD = pa.ipc.IpcReadOptions(use_threads=False)
+"""A flush is small: handing its columns to a thread pool costs more than decoding them."""
 Series = tuple[str, Ints, Floats, Floats]
 """``(key, steps, values, times_s)``, all of one length."""
 
@@ -106,12 +108,13 @@ class Segment:
             data = source.read_buffer()
         self.damage = None
         waiting: list[pa.RecordBatch] = []
+        n_rows = 0
         for span in self._spans(data, position):
             stream = None
             for start, end in span.messages:
                 try:
                     if stream is None:
-                        stream = pa.ipc.open_stream(self._stream_of(data, span))
+                        stream = pa.ipc.open_stream(self._stream_of(data, span), options=_IN_THIS_THREAD)
                     batch = stream.read_next_batch()
                 except (pa.ArrowInvalid, OSError, EOFError, StopIteration) as error:
                     self._name_damage(data, start, error)
@@ -119,13 +122,14 @@ class Segment:
                         yield _combined(waiting)
                     return
                 waiting.append(batch)
+                n_rows += batch.num_rows
                 position[:] = [end, *span.dictionary]
-                if sum(b.num_rows for b in waiting) >= MAX_BATCH_ROWS:
+                if n_rows >= MAX_BATCH_ROWS:
                     yield _combined(waiting)
-                    waiting = []
+                    waiting, n_rows = [], 0
             if waiting:
                 yield _combined(waiting)
-                waiting = []
+                waiting, n_rows = [], 0
 
     def _spans(self, data: pa.Buffer, position: list[int]) -> list[_Span]:
         """Find whole messages after `position`, grouped by the dictionary that they need."""
