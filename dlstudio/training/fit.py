@@ -8,7 +8,7 @@ from dlstudio.errors import DLStudioError
 from dlstudio.training import checkpoint
 from dlstudio.training.device import check_device
 from dlstudio.training.loop import train
-from dlstudio.training.naming import run_name, run_tags
+from dlstudio.training.naming import check_names, run_name, run_tags
 from dlstudio.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ def fit(
     if resume is not None:
         return _resume(recipe, resume, progress)
     recipe = recipe or Recipe()
+    check_names(recipe)
     _check_alone(recipe)
     from dlstudio.runs.folder import RunFolder
     from dlstudio.runs.recorder import Recorder

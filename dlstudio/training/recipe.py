@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -210,6 +211,18 @@ class Recipe:
         default = Recipe().to_dict()
         chosen = {name: value for name, value in self.to_dict().items() if value != default[name]}
         return str(yaml.safe_dump(chosen, sort_keys=False))
+
+
+_init_of_fields = Recipe.__init__
+
+
+@functools.wraps(_init_of_fields)
+def _init(self: Recipe, **values: Any) -> None:
+    _check_names(values)  # names the nearest field, where the dataclass itself would only raise a TypeError
+    _init_of_fields(self, **values)
+
+
+Recipe.__init__ = _init  # type: ignore[method-assign]
 
 
 _SCHEMA: list[tuple[Field, ...]] = []

@@ -119,3 +119,8 @@ def test_suggested_names_exist() -> None:
     schema = {field.name: field for field in Recipe.schema()}
     assert set(schema["data"].suggestions) <= set(available_data())
     assert set(schema["model"].suggestions) == set(available_models())
+
+
+def test_a_misspelt_field_is_suggested_at_once():
+    with pytest.raises(DLStudioError, match="Did you mean 'optimizer'"):
+        Recipe(optimiser="sgd")
