@@ -26,10 +26,12 @@ BENCHMARKS = {
     "read": "Reading back",
     "live": "The kernel's part of a live view",
     "start": "Starting",
+    "explain": "Explaining",
 }
 """Name to heading; each is a module of this package with ``rows(session)`` and ``measure(...)``."""
 PACKAGES = (
-    "torch", "mlflow", "tensorboard", "tensorboardX", "wandb", "aim", "trackio", "lightning", "accelerate",
+    "torch", "mlflow", "tensorboard", "tensorboardX", "wandb", "aim", "trackio", "lightning", "accelerate", "captum",
+    "shap",
 )  # fmt: skip
 
 

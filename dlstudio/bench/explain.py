@@ -1,0 +1,307 @@
+"""What explanations cost and how far they are from exact values, beside Captum and SHAP called directly."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from dlstudio.bench.rows import Outcome, Row, row_of
+from dlstudio.bench.session import Session, n_threads
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from torch import nn
+
+N_FEATURES, N_BACKGROUND, N_ROWS, ORDERS = 20, 50, 10_000, 10
+N_EXACT = 2
+"""Rows with exact Shapley values: 2^20 coalitions × 50 background rows each."""
+CASE = "20-64-64-2 MLP, 20 features, background of 50"
+SHAPLEY = {
+    "dlstudio": 100,
+    "dlstudio, default": 50,
+    "shap Kernel, 2,048 samples": 4,
+    "shap Permutation, 500 evaluations": 4,
+    "shap Gradient": 10,
+    "shap Deep": 50,
+    "captum KernelShap, 2,048 samples, mean baseline": 2,
+    "captum DeepLiftShap": 100,
+}
+"""Who estimates Shapley values, and of how many rows."""
+MODELS = {"mlp": "mortgage", "cnn": "digits", "gru": "bikes_sequence", "transformer": "reviews"}
+
+
+def rows(session: Session) -> list[Row]:
+    """Measure Shapley values beside everyone who estimates them, integrated gradients, and what the gate adds."""
+    exact = session.measure("explain", how="exact", n_rows=N_EXACT)
+    truth = dict(exact.rounds[0]) if exact.rounds else {}
+    estimates = {
+        name: {"how": name, "n_rows": session.n(n, least=N_EXACT), "truth": truth} for name, n in SHAPLEY.items()
+    }
+    found = session.compare("explain", estimates)
+    many = session.n(N_ROWS, least=100)
+    gradients = session.compare(
+        "explain", {name: {"how": f"{name} IG", "n_rows": many} for name in ("dlstudio", "captum")}
+    )
+    table = [
+        row_of(f"Shapley values, {CASE}: a row", "ms", found, "row_ms", budget=1.0),
+        row_of("the same: largest error, of the output range", "%", found, "error_percent"),
+        row_of("the same: attributions miss the output by", "", found, "efficiency", budget=1e-5),
+        Row(what="the same, default precision: a row", unit="ms", value=found["dlstudio, default"].median("row_ms")),
+        Row(
+            what="the same, default precision: largest error",
+            unit="%",
+            value=found["dlstudio, default"].median("error_percent"),
+        ),
+        row_of(f"integrated gradients, {many:,} rows × {N_FEATURES} features", "s", gradients, "wall_s", budget=3.0),
+        row_of("the same: largest completeness gap", "%", gradients, "gap_percent"),
+        Row(
+            what="the gate's share of the rest: integrated gradients",
+            unit="%",
+            value=gradients["dlstudio"].median("gate_percent"),
+            budget=20.0,
+        ),
+    ]
+    return table + [row for model, data in MODELS.items() for row in _equal_error(session, model, data)]
+
+
+def _equal_error(session: Session, model: str, data: str) -> list[Row]:
+    """Compare with SHAP's explainers on a model of the studio: our time to reach an error no larger than theirs."""
+    found: Outcome = session.measure("explain", how="equal error", n_rows=2, model=model, data=data)
+    if found.reason is not None:
+        return [Row(what=f"{model} on {data}", unit="ratio", value=found.reason)]
+    figures = found.rounds[0]
+    names = sorted({key.split(" | ")[0] for key in figures})
+    return [
+        Row(
+            what=f"{model} on {data}, at the error of shap {name} ({figures[f'{name} | error']:.2g} % of the range)",
+            unit="ms a row",
+            value=figures[f"{name} | ours_ms"],
+            budget=figures[f"{name} | theirs_ms"],
+            peers={f"shap {name}": figures[f"{name} | theirs_ms"]},
+        )
+        for name in names
+    ]
+
+
+def measure(
+    how: str, n_rows: int, truth: dict[str, float] | None = None, model: str = "", data: str = ""
+) -> dict[str, float]:
+    """Explain `n_rows` rows once, after a first call that imports what it needs.
+
+    Returns:
+        ``row_ms``, ``error_percent`` and ``efficiency`` of an estimate of Shapley values; ``wall_s``, ``gap_percent``
+        and ``gate_percent`` of integrated gradients; the exact values themselves; or times at equal error.
+    """
+    import torch
+
+    torch.set_num_threads(n_threads())
+    torch.manual_seed(0)
+    if how == "equal error":
+        return _at_equal_error(model, data, n_rows)
+    network = torch.nn.Sequential(
+        torch.nn.Linear(N_FEATURES, 64),
+        torch.nn.ReLU(),
+        torch.nn.Linear(64, 64),
+        torch.nn.ReLU(),
+        torch.nn.Linear(64, 2),
+    ).eval()
+    background, inputs = torch.randn(N_BACKGROUND, N_FEATURES), torch.randn(max(n_rows, N_EXACT), N_FEATURES)
+    if how == "exact":
+        values = exact_shapley(network, inputs[:n_rows], background)
+        return {f"{row},{at}": float(value) for row in range(n_rows) for at, value in enumerate(values[row])}
+    if how.endswith(" IG"):
+        return _integrated(how, network, inputs)
+    explain = _estimators(network, background)[how]
+    explain(inputs[:2])
+    start = time.perf_counter()
+    values = explain(inputs)
+    wall_s = time.perf_counter() - start
+    with torch.no_grad():
+        change = (network(inputs)[:, 1] - network(background)[:, 1].mean()).double().numpy()
+    found = {"row_ms": wall_s / len(inputs) * 1e3, "efficiency": float(abs(values.sum(axis=1) - change).max())}
+    if truth:
+        off = max(abs(values[int(key.split(",")[0]), int(key.split(",")[1])] - value) for key, value in truth.items())
+        found["error_percent"] = float(100 * off / (change.max() - change.min()))
+    return found
+
+
+def exact_shapley(network: nn.Module, inputs: torch.Tensor, background: torch.Tensor) -> np.ndarray[Any, Any]:
+    """Return Shapley values (n, d) of output 1 by their definition, over all 2^d coalitions."""
+    import math
+
+    import numpy as np
+    import torch
+
+    d = inputs.shape[1]
+    members = (torch.arange(2**d)[:, None] >> torch.arange(d)) & 1
+    sizes = members.sum(dim=1)
+    weights = torch.tensor([math.factorial(s) * math.factorial(d - s - 1) / math.factorial(d) for s in range(d)])
+    values = np.zeros((len(inputs), d))
+    for row, given in enumerate(inputs):
+        worth = torch.zeros(2**d, dtype=torch.float64)
+        with torch.no_grad():
+            for part, players in zip(worth.split(2**16), members.bool().split(2**16), strict=True):
+                for other in background:
+                    part += network(torch.where(players, given, other))[:, 1]
+        worth /= len(background)
+        for player in range(d):
+            without = (members[:, player] == 0).nonzero().flatten()
+            gain = worth[without + 2**player] - worth[without]
+            values[row, player] = float((weights.double()[sizes[without]] * gain).sum())
+    return values
+
+
+def _estimators(network: nn.Module, background: torch.Tensor) -> dict[str, Callable[[torch.Tensor], Any]]:
+    import numpy as np
+    import torch
+
+    from dlstudio.explain.explain import explain
+
+    def value(inputs: Any) -> Any:
+        with torch.no_grad():
+            return network(torch.as_tensor(inputs, dtype=torch.float32))[:, 1].double().numpy()
+
+    def ours(n_samples: int | None) -> Callable[[torch.Tensor], Any]:
+        options: dict[str, Any] = {"method": "shapley", "target": 1, "baselines": background, "progress": False}
+        return lambda inputs: explain(network, inputs, n_samples=n_samples, **options).attributions
+
+    def shap(name: str, **options: Any) -> Callable[[torch.Tensor], Any]:
+        import shap as library
+
+        def run(inputs: torch.Tensor) -> Any:
+            if name == "Kernel":
+                explainer = library.KernelExplainer(value, background.numpy())
+                return explainer.shap_values(inputs.numpy(), nsamples=2048, l1_reg=0, silent=True)
+            if name == "Permutation":
+                explainer = library.explainers.PermutationExplainer(value, background.numpy())
+                return explainer(inputs.numpy(), max_evals=500, silent=True).values
+            explainer = getattr(library, f"{name}Explainer")(network, background)
+            return np.asarray(explainer.shap_values(inputs, **options))[..., 1]
+
+        return run
+
+    def captum(name: str) -> Callable[[torch.Tensor], Any]:
+        from captum.attr import DeepLiftShap, KernelShap
+
+        def run(inputs: torch.Tensor) -> Any:
+            if name == "DeepLiftShap":
+                return DeepLiftShap(network).attribute(inputs, background, target=1).detach().numpy()
+            method = KernelShap(network)
+            return np.concatenate(
+                [
+                    method.attribute(row[None], background.mean(0, keepdim=True), target=1, n_samples=2048).numpy()
+                    for row in inputs
+                ]
+            )
+
+        return run
+
+    return {
+        "dlstudio": ours(ORDERS * N_BACKGROUND),
+        "dlstudio, default": ours(None),
+        "shap Kernel, 2,048 samples": shap("Kernel"),
+        "shap Permutation, 500 evaluations": shap("Permutation"),
+        "shap Gradient": shap("Gradient"),
+        "shap Deep": shap("Deep", check_additivity=False),
+        "captum KernelShap, 2,048 samples, mean baseline": captum("KernelShap"),
+        "captum DeepLiftShap": captum("DeepLiftShap"),
+    }
+
+
+def _integrated(how: str, network: nn.Module, inputs: torch.Tensor) -> dict[str, float]:
+    import torch
+    from captum.attr import IntegratedGradients
+
+    from dlstudio.explain.explain import explain
+
+    with torch.no_grad():
+        change = (network(inputs) - network(torch.zeros_like(inputs[:1])))[:, 1].double().numpy()
+    output_range = float(change.max() - min(0.0, change.min()))
+    found = {}
+    for rows in (inputs[:10], inputs):
+        start = time.perf_counter()
+        if how.startswith("captum"):
+            values = IntegratedGradients(network).attribute(rows, target=1, internal_batch_size=8192).detach().numpy()
+        else:
+            result = explain(network, rows, target=1, method="integrated_gradients", progress=False)
+            values = result.attributions
+            found["gate_percent"] = 100 * result.gate_s / (result.wall_s - result.gate_s)
+        found["wall_s"] = time.perf_counter() - start
+    found["gap_percent"] = float(100 * abs(values.sum(axis=1) - change).max() / output_range)
+    return found
+
+
+def _at_equal_error(model: str, data: str, n_rows: int) -> dict[str, float]:
+    """Time SHAP's explainers on a network of the studio, and ours once it errs no more than they do."""
+    import torch
+
+    from dlstudio.data.load import load
+    from dlstudio.explain.shapley import shapley
+    from dlstudio.models.build import build
+
+    dataset = load(data)
+    torch.manual_seed(0)
+    network = build(model, dataset).eval()
+    inputs, background = dataset.split("test")[0][:n_rows], dataset.split("train")[0][:N_BACKGROUND]
+    with torch.no_grad():
+        at = int(network(inputs).mean(dim=0).argmax())
+    shape = inputs.shape[1:]
+
+    def value(batch: torch.Tensor, rows: torch.Tensor | None = None) -> torch.Tensor:
+        with torch.no_grad():
+            outputs: torch.Tensor = network(batch.reshape(-1, *shape))
+        return outputs[:, at]
+
+    def ours(n_samples: int, seed: int) -> tuple[torch.Tensor, float]:
+        start = time.perf_counter()
+        found = shapley(value, inputs, background, n_samples=n_samples, seed=seed, max_batch=4096)
+        return found.values.flatten(1).double(), (time.perf_counter() - start) / n_rows * 1e3
+
+    reference, _ = ours(N_BACKGROUND * 64, seed=1)
+    with torch.no_grad():
+        outputs = torch.cat([value(inputs), value(background)])
+    scale = float(outputs.max() - outputs.min()) / 100
+    figures: dict[str, float] = {}
+    for name, (theirs, theirs_ms) in _shap_on(network, at, value, inputs, background).items():
+        error = float((theirs.flatten(1) - reference).abs().max()) / scale
+        n_samples, ours_ms = 4, float("nan")
+        while n_samples <= N_BACKGROUND * 64:
+            values, ours_ms = ours(n_samples, seed=2)
+            if float((values - reference).abs().max()) / scale <= error:
+                break
+            n_samples *= 2
+        figures |= {f"{name} | error": error, f"{name} | theirs_ms": theirs_ms, f"{name} | ours_ms": ours_ms}
+    return figures
+
+
+def _shap_on(
+    network: nn.Module, at: int, value: Callable[..., torch.Tensor], inputs: torch.Tensor, background: torch.Tensor
+) -> dict[str, tuple[torch.Tensor, float]]:
+    """Run those of SHAP's explainers that take this network: values (n, ...) and ms a row."""
+    import shap
+    import torch
+
+    flat, table = inputs.flatten(1).numpy(), background.flatten(1).numpy()
+
+    def on_arrays(batch: Any) -> Any:
+        return value(torch.as_tensor(batch).to(inputs.dtype)).double().numpy()
+
+    evaluations = max(500, 2 * flat.shape[1] + 1)
+    runs: dict[str, Callable[[], Any]] = {
+        "Kernel": lambda: shap.KernelExplainer(on_arrays, table).shap_values(flat, l1_reg=0, silent=True),
+        "Permutation": lambda: (
+            shap.explainers.PermutationExplainer(on_arrays, table)(flat, max_evals=evaluations, silent=True).values
+        ),
+    }
+    if inputs.is_floating_point():
+        runs["Deep"] = lambda: shap.DeepExplainer(network, background).shap_values(inputs, check_additivity=False)[
+            ..., at
+        ]
+    found = {}
+    for name, run in runs.items():
+        start = time.perf_counter()
+        values = torch.as_tensor(run()).double().reshape(inputs.shape)
+        found[name] = (values, (time.perf_counter() - start) / len(inputs) * 1e3)
+    return found

@@ -1,0 +1,295 @@
+"""Compute the attributions of a prepared problem: in batches, repeated where random, refined where they miss."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+
+from dlstudio.errors import DLStudioError
+from dlstudio.explain.from_captum import CAPTUM, width_of
+from dlstudio.explain.from_shap import SHAP
+from dlstudio.explain.gate import GAP_OK, NOISE_OK, noise_by_row, output_range_of
+from dlstudio.explain.methods import Method, alternatives
+from dlstudio.explain.prepare import Prepared
+from dlstudio.explain.problem import Problem
+from dlstudio.explain.running import Runner, out_of_memory
+from dlstudio.explain.shapley import shapley
+from dlstudio.results import Finding
+
+__all__ = ["Attributions", "attribute"]
+
+REPEATS = 4
+N_STEPS = 50
+ROUNDS, HARDER = 2, 4
+"""Where the caller left the precision open, rows that need it get four times the steps or samples, twice at most."""
+PATHS = ("integrated_gradients", "layer_conductance", "neuron_conductance")
+FITTED = ("lime", "kernel_shap", "shap_kernel")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Attributions:
+    """What a method found of the first m of n rows, on the CPU.
+
+    Attributes:
+        values: (m, ...) in the shape of the inputs, or the layer's; (m, length) where tokens were embedded.
+        errors: their standard errors, or None where nothing is random.
+        sums, spread: (m,), what a row's attributions add up to, every player counted once, and its standard error.
+        outputs: (m, k), all outputs at the inputs.
+        prediction, baseline_value: (m,), the explained output at the inputs, and at what they are compared with.
+        settings: the precision that was used.
+        findings: what was noticed.
+    """
+
+    values: torch.Tensor
+    errors: torch.Tensor | None
+    sums: torch.Tensor
+    spread: torch.Tensor | None
+    outputs: torch.Tensor
+    prediction: torch.Tensor
+    baseline_value: torch.Tensor
+    settings: dict[str, int]
+    findings: tuple[Finding, ...]
+
+
+def attribute(
+    prepared: Prepared, runner: Runner, *, n_steps: int | None, n_samples: int | None, seed: int
+) -> Attributions:
+    """Run the method on all rows that time allows.
+
+    Args:
+        prepared: the problem.
+        runner: keeps memory and time.
+        n_steps: of a path; None refines rows that do not add up.
+        n_samples: evaluations a row in all, orders of features for Shapley values; None takes a default.
+        seed: of all random numbers.
+
+    Raises:
+        DLStudioError: `n_steps` or `n_samples` is too small to compute anything.
+    """
+    for name, given in (("n_steps", n_steps), ("n_samples", n_samples)):
+        if given is not None and (isinstance(given, bool) or not isinstance(given, int) or given < 1):
+            raise DLStudioError(f"{name} of 1 or more", f"{name}={given!r}", f"Leave {name} out for a default.")
+    problem, method = prepared.problem, prepared.method
+    if method.name == "shapley":
+        found = _shapley(problem, runner, n_samples, seed)
+    else:
+        found = _by_library(prepared, runner, n_steps, n_samples, seed)
+    if not runner.stopped:
+        return found
+    halted = Finding(
+        code="DLS411",
+        severity="info",
+        sentence=f"Only the first {len(found.values):,} of {len(problem):,} rows were explained: {runner.stopped}.",
+        remedy="Allow more max_seconds, or explain fewer rows.",
+    )
+    return dataclasses.replace(found, findings=(*found.findings, halted))
+
+
+def _shapley(problem: Problem, runner: Runner, n_samples: int | None, seed: int) -> Attributions:
+    def work(rows: slice, limit: int) -> tuple[torch.Tensor, ...]:
+        part = problem.rows(rows, paired=False)
+        found = shapley(
+            part.values,
+            part.inputs,
+            part.references,
+            players=part.mask,
+            n_samples=n_samples,
+            max_batch=limit,
+            seed=seed,
+            tick=runner.tick,
+        )
+        exact.append(found.exact)
+        return found.values, found.standard_error, part.outputs(), found.prediction, found.baseline_value
+
+    exact: list[bool] = []
+    parts = runner.over_rows(len(problem), 1, work)
+    values, errors, outputs, prediction, baseline = (torch.cat(column).cpu() for column in zip(*parts, strict=True))
+    spread = None if all(exact) else torch.zeros(len(values))  # a chain of orders adds up whatever the order
+    shape = problem.inputs.shape[1:]
+    mask = torch.arange(problem.n_players) if problem.mask is None else problem.mask.flatten().cpu()
+    return Attributions(
+        values=values[:, mask].reshape(-1, *shape),
+        errors=errors[:, mask].reshape(-1, *shape),
+        sums=values.double().sum(dim=1),
+        spread=spread,
+        outputs=outputs,
+        prediction=prediction,
+        baseline_value=baseline,
+        settings={"n_samples": n_samples} if n_samples else {},
+        findings=(),
+    )
+
+
+def _by_library(
+    prepared: Prepared, runner: Runner, n_steps: int | None, n_samples: int | None, seed: int
+) -> Attributions:
+    method = prepared.method
+    problem = dataclasses.replace(prepared.problem, n_steps=n_steps or N_STEPS)
+    repeats = 1
+    noticed: list[Finding] = []
+    if method.sampled:
+        repeats, per_repeat, noticed = _samples(method, problem, n_samples)
+        problem = dataclasses.replace(problem, n_samples=per_repeat)
+    if method.name == "feature_permutation" and len(problem) < 2:
+        raise DLStudioError(
+            "two rows or more for feature_permutation, which shuffles values among rows",
+            "one row",
+            "Use feature_ablation.",
+        )
+    drawn, baseline, outputs = _draw(prepared, problem, runner, repeats, seed)
+    prediction = outputs.gather(1, problem.target[: len(outputs)].cpu().unsqueeze(1)).squeeze(1)
+    mask = prepared.given.mask if not method.differentiates else None
+    change = prediction - baseline
+    for _ in range(ROUNDS):
+        given = n_samples if method.sampled else n_steps
+        lacking = _lacking(method, drawn, change, mask) if given is None and not runner.stopped else ()
+        if not len(lacking):
+            break
+        problem = dataclasses.replace(problem, n_steps=problem.n_steps * HARDER, n_samples=problem.n_samples * HARDER)
+        part = problem.rows(torch.as_tensor(lacking).to(problem.inputs.device), paired=method.reference == "baseline")
+        better, _, _ = _draw(prepared, part, runner, repeats, seed)
+        drawn[:, lacking[: better.shape[1]]] = better
+    sums = torch.stack([_sums(values, mask) for values in drawn])
+    settings = {"n_steps": problem.n_steps} if method.name in PATHS else {}
+    return Attributions(
+        values=drawn.mean(dim=0),
+        errors=drawn.std(dim=0) / repeats**0.5 if repeats > 1 else None,
+        sums=sums.mean(dim=0),
+        spread=sums.std(dim=0) / repeats**0.5 if repeats > 1 else None,
+        outputs=outputs,
+        prediction=prediction,
+        baseline_value=baseline,
+        settings=settings | ({"n_samples": repeats * problem.n_samples} if method.sampled else {}),
+        findings=tuple(noticed),
+    )
+
+
+def _draw(
+    prepared: Prepared, problem: Problem, runner: Runner, repeats: int, seed: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Run the method on all rows: attributions (repeats, m, ...), outputs at the references (m,) and inputs (m, k)."""
+    method = prepared.method
+    compute = (CAPTUM | SHAP)[method.name]
+
+    def work(rows: slice, limit: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        part = problem.rows(rows, paired=method.reference == "baseline")
+        drawn = []
+        for repeat in range(repeats):
+            _seed(seed, rows.start, repeat)
+            with _their_errors(method):
+                drawn.append(_by_token(compute(part, limit, runner.tick), prepared).cpu())
+        return torch.stack(drawn), _reference_values(part, method, limit).cpu(), part.outputs().cpu()
+
+    least = 2 if method.name == "feature_permutation" else 1
+    parts = runner.over_rows(len(problem), width_of(method.name, problem), work, least=least)
+    drawn, baseline, outputs = zip(*parts, strict=True)
+    return torch.cat(drawn, dim=1), torch.cat(baseline), torch.cat(outputs)
+
+
+@contextmanager
+def _their_errors(method: Method) -> Iterator[None]:
+    """Say in one form what Captum and SHAP complain of, which they do by assertions and many kinds of errors."""
+    try:
+        yield
+    except (AssertionError, AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:
+        if out_of_memory(error):
+            raise
+        where = "the model" if method.hooks else "the model or its inputs"
+        raise DLStudioError(
+            f"a model that {method.title} of {method.library} can explain",
+            f"{type(error).__name__}: {(str(error).strip().splitlines() or ['no message'])[0][:200]}",
+            f"Something in {where} does not suit it; use {alternatives(hooks=False)}.",
+        ) from error
+
+
+def _lacking(method: Method, drawn: torch.Tensor, change: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+    """Return the rows that more steps or samples may help: those that do not add up, or are too noisy."""
+    if method.sampled:
+        noise = noise_by_row(drawn.mean(dim=0).numpy(), (drawn.std(dim=0) / len(drawn) ** 0.5).numpy())
+        return torch.from_numpy(noise > 0.9 * NOISE_OK).nonzero().flatten()
+    if method.name not in PATHS or not method.complete:
+        return torch.empty(0, dtype=torch.int64)
+    scale = output_range_of(change.double().numpy(), np.zeros(1))
+    return ((_sums(drawn[0], mask) - change).abs() > 0.9 * GAP_OK * scale).nonzero().flatten()
+
+
+def _samples(method: Method, problem: Problem, n_samples: int | None) -> tuple[int, int, list[Finding]]:
+    """Return repeats, samples of each, and whether these are too few to say anything."""
+    players = problem.n_players
+    # A linear fit has one unknown a player: below twice as many samples it says nothing.
+    needed = 2 * players + 4 if method.name in FITTED else 1
+    if n_samples is None:
+        return REPEATS, _default_samples(method.name, players), []
+    repeats = max(1, min(REPEATS, n_samples // needed))
+    if repeats >= 2:
+        return repeats, n_samples // repeats, []
+    words = f"{n_samples:,} samples are too few"
+    words += f" for {players:,} features" if needed > 1 else " to know how much chance is in the attributions"
+    few = Finding(
+        code="DLS402",
+        severity="warning",
+        sentence=f"{words}.",
+        evidence={"n_samples": n_samples, "features": players},
+        remedy=f"Pass n_samples={REPEATS * _default_samples(method.name, players):,}, or leave it out.",
+    )
+    return 1, n_samples, [few]
+
+
+def _default_samples(name: str, players: int) -> int:
+    return {
+        "smooth_grad": 12,
+        "gradient_shap": 200,
+        "feature_permutation": max(5, min(25, 2000 // players)),
+        "lime": max(512, 8 * players),
+        "kernel_shap": max(512, 8 * players),
+        "shap_gradient": 200,
+        "shap_kernel": 2 * players + 512,
+    }[name]
+
+
+def _seed(seed: int, row: int, repeat: int) -> None:
+    """Seed the global generators that Captum and SHAP draw from; the caller restores them afterwards."""
+    number = (seed * 1_000_003 + row * 7919 + repeat) % 2**32
+    torch.manual_seed(number)
+    np.random.seed(number)
+
+
+def _by_token(values: torch.Tensor, prepared: Prepared) -> torch.Tensor:
+    return values.sum(dim=-1) if prepared.embedded and values.dim() == 3 else values
+
+
+def _sums(values: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+    """Add up every row, in float64; of a player that several numbers belong to, its value is counted once."""
+    flat = values.flatten(1).double()
+    if mask is not None:
+        flat = flat[:, _first_members(mask)]
+    return flat.sum(dim=1)
+
+
+def _first_members(mask: torch.Tensor) -> torch.Tensor:
+    flat = mask.flatten().cpu()
+    first = torch.full((int(flat.max()) + 1,), len(flat))
+    return first.scatter_reduce(0, flat, torch.arange(len(flat)), reduce="amin")
+
+
+@torch.no_grad()
+def _reference_values(part: Problem, method: Method, limit: int) -> torch.Tensor:
+    """Return the explained output at every row's reference; NaN where the method compares with nothing."""
+    n = len(part)
+    device = part.inputs.device
+    if method.reference == "none":
+        return torch.full((n,), float("nan"), device=device)
+    rows = torch.arange(n, device=device)
+    if method.reference == "baseline" or len(part.references) == 1:
+        return part.values(part.references.expand_as(part.inputs), rows)
+    if not part.extra:
+        at_background = [part.module(part.references[at : at + limit]) for at in range(0, len(part.references), limit)]
+        return torch.cat(at_background).mean(dim=0)[part.target]
+    total = torch.zeros(n, device=device)
+    for reference in part.references:
+        total += part.values(reference.expand_as(part.inputs), rows)
+    return total / len(part.references)

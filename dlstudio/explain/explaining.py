@@ -1,0 +1,211 @@
+"""Explain inputs of a model: prepare, attribute, judge."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from dlstudio.errors import DLStudioError, unknown_name
+from dlstudio.explain.attribution import Attributions, attribute
+from dlstudio.explain.gate import judge, output_range_of, verdict_of
+from dlstudio.explain.prepare import Prepared, prepare
+from dlstudio.explain.result import Explanation
+from dlstudio.explain.running import Cancel, Runner, default_batch, no_memory
+from dlstudio.explain.tokens import read_tokens
+from dlstudio.explain.untouched import untouched
+
+__all__ = ["explain_inputs"]
+
+MODALITIES = ("tabular", "image", "text", "sequence")
+
+
+def explain_inputs(
+    model: nn.Module | Callable[..., Any],
+    inputs: Any,
+    *,
+    target: Any = None,
+    method: str = "auto",
+    baselines: Any = None,
+    feature_names: Sequence[str] = (),
+    feature_mask: Any = None,
+    class_names: Sequence[str] = (),
+    modality: str | None = None,
+    layer: str | nn.Module | None = None,
+    neuron: int | tuple[int, ...] = (),
+    output: str | int | None = None,
+    tokenizer: Any = None,
+    n_steps: int | None = None,
+    n_samples: int | None = None,
+    repair: bool = True,
+    max_batch: int | None = None,
+    max_seconds: float | None = None,
+    progress: bool | Callable[[int, int], None] = True,
+    cancel: Cancel | None = None,
+    seed: int = 0,
+) -> Explanation:
+    """Explain what a model says of inputs; see `dlstudio.explain` for the arguments and what comes back."""
+    if not callable(model):
+        raise DLStudioError("a torch.nn.Module, a function or a run", type(model).__name__, "Pass the trained model.")
+    if inputs is None:
+        raise DLStudioError("inputs to explain", "None", "Pass rows, such as a batch of test inputs.")
+    if modality is not None and modality not in MODALITIES:
+        raise unknown_name("modality", modality, MODALITIES)
+    started = time.perf_counter()
+    counted = 0
+
+    def count(module: nn.Module, given: tuple[Any, ...]) -> None:
+        nonlocal counted
+        counted += len(given[0])
+
+    with untouched(*([model] if isinstance(model, nn.Module) else [])):
+        try:
+            prepared = prepare(
+                model,
+                inputs,
+                target=target,
+                method=method,
+                baselines=baselines,
+                feature_mask=feature_mask,
+                class_names=tuple(map(str, class_names)),
+                modality=modality,
+                layer=layer,
+                neuron=neuron,
+                output=output,
+                repair=repair,
+            )
+        except torch.OutOfMemoryError as error:
+            raise no_memory(error) from error
+        before_s = time.perf_counter() - started
+        batch = default_batch(prepared.problem.inputs[0].numel()) if max_batch is None else max_batch
+        runner = Runner(max_batch=batch, max_seconds=max_seconds, progress=progress, cancel=cancel)
+        counter = prepared.problem.module.register_forward_pre_hook(count)
+        try:
+            found = attribute(prepared, runner, n_steps=n_steps, n_samples=n_samples, seed=seed)
+        finally:
+            counter.remove()
+    name = type(model).__name__ if isinstance(model, nn.Module) else getattr(model, "__name__", "function")
+    return _result(prepared, found, feature_names, class_names, tokenizer, name, seed, counted, started, before_s)
+
+
+def _result(
+    prepared: Prepared,
+    found: Attributions,
+    feature_names: Sequence[str],
+    class_names: Sequence[str],
+    tokenizer: Any,
+    model: str,
+    seed: int,
+    counted: int,
+    started: float,
+    before_s: float,
+) -> Explanation:
+    """Judge what was found and put it into the shape that is reported."""
+    began = time.perf_counter()
+    method, given = prepared.method, prepared.given
+    n = len(found.values)
+    prediction = found.prediction.double().numpy()
+    compared = method.reference != "none"
+    baseline = found.baseline_value.double().numpy()
+    output_range = output_range_of(prediction, baseline if compared else prediction[:1])
+    complete = method.complete or (method.name == "lrp" and not _has_bias(prepared))
+    gaps = None
+    if complete:
+        expected = prediction - (baseline if compared else 0.0)
+        gaps = np.abs(found.sums.numpy() - expected) / output_range
+    values, errors = found.values, found.errors
+    names = tuple(map(str, feature_names)) or given.columns
+    shown = given.inputs[:n].cpu()
+    shared = None
+    if given.mask is not None and method.name != "layer_conductance":
+        values, errors, merged = _by_player(values, errors, prepared, names)
+        if merged:
+            shown = torch.full((n, values.shape[1]), float("nan"))
+        else:
+            shared = given.mask.cpu().numpy()
+    if not names and prepared.modality == "tabular" and values.dim() == 2:
+        names = tuple(f"feature {at}" for at in range(values.shape[1]))
+    _check_names(names, values, prepared)
+    findings = judge(
+        method,
+        values=values.double().numpy(),
+        errors=None if errors is None else errors.double().numpy(),
+        gaps=gaps,
+        spread=None if found.spread is None else found.spread.numpy(),
+        output_range=output_range,
+        noticed=(*prepared.findings, *found.findings),
+    )
+    ended = time.perf_counter()
+    return Explanation(
+        method=method.name,
+        why=prepared.why,
+        modality=prepared.modality,
+        attributions=values.numpy(),
+        standard_error=None if errors is None else errors.numpy(),
+        baseline_value=baseline,
+        prediction=prediction,
+        gap=None if gaps is None else float(gaps.max()),
+        gaps=gaps,
+        output_range=output_range,
+        verdict=verdict_of(findings),
+        findings=findings,
+        feature_mask=shared,
+        inputs=shown.numpy(),
+        labels=read_tokens(shown, tokenizer) if prepared.modality == "text" else None,
+        feature_names=names,
+        class_names=tuple(map(str, class_names)),
+        target=prepared.problem.target[:n].cpu().numpy(),
+        outputs=found.outputs.numpy(),
+        rows=np.arange(n, dtype=np.int64),
+        layer=prepared.layer,
+        model=model,
+        settings={"seed": seed, **found.settings},
+        n_evaluations=counted,
+        wall_s=ended - started,
+        gate_s=before_s + ended - began,
+    )
+
+
+def _has_bias(prepared: Prepared) -> bool:
+    """Whether a layer adds a constant, which takes a share of the relevance that LRP hands back."""
+    return any(
+        getattr(part, "bias", None) is not None and bool(torch.any(part.bias != 0))  # type: ignore[arg-type]
+        for part in prepared.problem.module.modules()
+    )
+
+
+def _by_player(
+    values: torch.Tensor, errors: torch.Tensor | None, prepared: Prepared, names: Sequence[str]
+) -> tuple[torch.Tensor, torch.Tensor | None, bool]:
+    """Give every player one value: as a column of its own where players have names, else at each of its members."""
+    mask = prepared.given.mask
+    assert mask is not None
+    flat = mask.flatten().cpu()
+    n_players = int(flat.max()) + 1
+    members = torch.zeros(len(flat), n_players, dtype=values.dtype)
+    members[torch.arange(len(flat)), flat] = 1
+    if not prepared.method.differentiates:  # every member already carries its player's value
+        members = members / members.sum(dim=0)
+    by_player = values.flatten(1) @ members
+    its_errors = None if errors is None else ((errors.flatten(1) ** 2) @ members**2).sqrt()
+    if errors is not None and not prepared.method.differentiates:
+        its_errors = errors.flatten(1) @ members
+    merged = prepared.modality == "tabular" and len(names) == n_players != len(flat)
+    if merged:
+        return by_player, its_errors, True
+    spread = None if its_errors is None else its_errors[:, flat].reshape(values.shape)
+    return by_player[:, flat].reshape(values.shape), spread, False
+
+
+def _check_names(names: Sequence[str], values: torch.Tensor, prepared: Prepared) -> None:
+    if not names or prepared.method.name == "layer_conductance":
+        return
+    wanted = values.shape[-1] if prepared.modality in ("tabular", "sequence") else None
+    if wanted is not None and len(names) != wanted:
+        raise DLStudioError(
+            f"{wanted} feature_names", f"{len(names)}", "Give one a feature, or one a player of feature_mask."
+        )

@@ -1,0 +1,338 @@
+"""Captum's methods, each as ``method(problem, limit, tick) -> attributions``.
+
+`limit` is the most rows the model may be given at once, `tick` is called between batches and may raise to stop. Random
+numbers come from torch's and numpy's global generators, as Captum takes no seed: the caller seeds and restores them.
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from dlstudio.errors import DLStudioError
+from dlstudio.explain.methods import alternatives
+from dlstudio.explain.problem import Problem
+
+__all__ = ["CAPTUM", "width_of"]
+
+Tick = Callable[[], None]
+NOISE = 0.15  # SmoothGrad's noise as a share of the inputs' range; its paper finds 10 to 20 percent best
+LIME_WIDTH = 0.25
+
+
+def _arguments(problem: Problem) -> dict[str, Any]:
+    return {"target": problem.target, "additional_forward_args": problem.extra or None}
+
+
+def _baselines(problem: Problem) -> torch.Tensor:
+    return problem.references.expand_as(problem.inputs) if len(problem.references) == 1 else problem.references
+
+
+def _mask(problem: Problem) -> torch.Tensor | None:
+    return None if problem.mask is None else problem.mask.unsqueeze(0)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Captum warns of the hooks it sets and of inputs it makes require gradients; both are its own affair."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def saliency(problem: Problem, limit: int, tick: Tick) -> torch.Tensor:
+    from captum.attr import Saliency
+
+    return Saliency(problem.module).attribute(problem.inputs, abs=True, **_arguments(problem))  # type: ignore[no-any-return]
+
+
+def input_x_gradient(problem: Problem, limit: int, tick: Tick) -> torch.Tensor:
+    from captum.attr import InputXGradient
+
+    return InputXGradient(problem.module).attribute(problem.inputs, **_arguments(problem))  # type: ignore[no-any-return]
+
+
+def integrated_gradients(problem: Problem, limit: int, tick: Tick) -> torch.Tensor:
+    from captum.attr import IntegratedGradients
+
+    tick()
+    return IntegratedGradients(problem.module).attribute(  # type: ignore[no-any-return]
+        problem.inputs,
+        baselines=_baselines(problem),
+        n_steps=problem.n_steps,
+        internal_batch_size=_internal(problem, limit),
+        **_arguments(problem),
+    )
+
+
+def _internal(problem: Problem, limit: int) -> int | None:
+    return None if len(problem) * problem.n_steps <= limit else max(limit, len(problem))
+
+
+def smooth_grad(problem: Problem, limit: int, tick: Tick) -> torch.Tensor:
+    from captum.attr import NoiseTunnel, Saliency
+
+    tunnel = NoiseTunnel(Saliency(problem.module))
+    total = torch.zeros_like(problem.inputs)
+    for size in _parts(problem.n_samples, limit // len(problem)):
+        tick()
+        total += size * tunnel.attribute(
+            problem.inputs,
+            nt_type="smoothgrad",
+            nt_samples=size,
+            stdevs=NOISE * problem.spread,
+            abs=True,
+            **_arguments(problem),
+        )
+    return total / problem.n_samples
+
+
+def deep_lift(problem: Problem, limit: int, tick: Tick) -> torch.Tensor:
+    from captum.attr import DeepLift
+
+    return DeepLift(problem.module).attribute(  # type: ignore[no-any-return]
+        problem.inputs, baselines=_baselines(problem), **_arguments(problem)
+    )
+
+
+def deep_lift_shap(problem: Problem, limit: int, tick: Tick) -> torch.Tensor:
+    from captum.attr import DeepLiftShap
+
+    # It has no batch size of its own: the background is taken in parts, of two rows at least as it demands.
+    total = torch.zeros_like(problem.inputs)
+    lift = DeepLiftShap(problem.module)
+    at = 0
+    n = len(problem.references)
+    for size in _parts(n, max(2, limit // (2 * len(problem))), least=2):
+        tick()
+        total += size * lift.attribute(
+            problem.inputs, baselines=problem.references[at : at + size], **_arguments(problem)
+        )
+        at += size
+    return total / n
+
+
+def gradient_shap(problem: Problem, limit: int, tick: Tick) -> torch.Tensor:
+    from captum.attr import GradientShap
+
+    method = GradientShap(problem.module)
+    total = torch.zeros_like(problem.inputs)
+    for size in _parts(problem.n_samples, limit // len(problem)):
+        tick()
+        total += size * method.attribute(
+            problem.inputs, baselines=problem.references, n_samples=size, stdevs=0.0, **_arguments(problem)
+        )
+    return total / problem.n_samples
+
+
+def grad_cam(problem: Problem, limit: int, tick: Tick) -> torch.Tensor:
+    from captum.attr import LayerAttribution, LayerGradCam
+
+    coarse = LayerGradCam(problem.module, problem.layer).attribute(
+        problem.inputs, relu_attributions=True, **_arguments(problem)
+    )
+    size = tuple(problem.inputs.shape[2:])
+    _check_map(coarse, size)
+    fine = LayerAttribution.interpolate(coarse, size, interpolate_mode="bilinear" if len(size) == 2 else "linear")
+    # One map for all channels, which share it: their sum is the map.
+    shared: torch.Tensor = fine.expand_as(problem.inputs) / problem.inputs.shape[1]
+    return shared
+
+
+def guided_grad_cam(problem: Problem, limit: int, tick: Tick) -> torch.Tensor:
+    from captum.attr import GuidedGradCam
+
+    size = tuple(problem.inputs.shape[2:])
+    mode = "bilinear" if len(size) == 2 else "linear"
+    return GuidedGradCam(problem.module, problem.layer).attribute(  # type: ignore[no-any-return]
+        problem.inputs, interpolate_mode=mode, **_arguments(problem)
+    )
+
+
+def _check_map(coarse: torch.Tensor, size: tuple[int, ...]) -> None:
+    if not size or coarse.dim() != len(size) + 2:
+        raise DLStudioError(
+            "a layer that gives a map over the image, such as the last convolution",
+            f"one that gives {tuple(coarse.shape)} for inputs of {len(size)} spatial dimensions",
+            "Pass layer= the name of a convolution.",
+        )
+
+
+def occlusion(problem: Problem, limit: int, tick: Tick) -> torch.Tensor:
+    from captum.attr import Occlusion
+
+    shape = tuple(problem.inputs.shape[1:])
+    if len(shape) == 1 or problem.mask is not None:  # a window of one feature is an ablation
+        return feature_ablation(problem, limit, tick)
+    window: tuple[int, ...]
+    if len(shape) == 3:
+        window = (shape[0], max(1, shape[1] // 7), max(1, shape[2] // 7))
+    else:
+        window = (max(1, shape[0] // 12), *(1 for _ in shape[1:]))
+    strides = tuple(max(1, (size + 1) // 2) if size < full else size for size, full in zip(window, shape, strict=True))
+    tick()
+    return Occlusion(problem.module).attribute(  # type: ignore[no-any-return]
+        problem.inputs,
+        sliding_window_shapes=window,
+        strides=strides,
+        baselines=_baselines(problem),
+        perturbations_per_eval=max(1, limit // len(problem)),
+        **_arguments(problem),
+    )
+
+
+def feature_ablation(problem: Problem, limit: int, tick: Tick) -> torch.Tensor:
+    from captum.attr import FeatureAblation
+
+    tick()
+    return FeatureAblation(problem.module).attribute(  # type: ignore[no-any-return]
+        problem.inputs,
+        baselines=_baselines(problem),
+        feature_mask=_mask(problem),
+        perturbations_per_eval=max(1, min(problem.n_players, limit // len(problem))),
+        **_arguments(problem),
+    )
+
+
+def feature_permutation(problem: Problem, limit: int, tick: Tick) -> torch.Tensor:
+    from captum.attr import FeaturePermutation
+
+    total = torch.zeros(problem.inputs.shape, device=problem.inputs.device)
+    for _ in range(problem.n_samples):
+        tick()
+        total += FeaturePermutation(problem.module).attribute(
+            problem.inputs, feature_mask=_mask(problem), **_arguments(problem)
+        )
+    return total / problem.n_samples
+
+
+def lime(problem: Problem, limit: int, tick: Tick) -> torch.Tensor:
+    """Least squares instead of Captum's default Lasso, which is not faithful even to a linear model."""
+    from captum._utils.models.linear_model import SkLearnLinearRegression
+    from captum.attr import Lime
+
+    method = Lime(problem.module, interpretable_model=SkLearnLinearRegression(), similarity_func=_nearness)
+    return _row_by_row(method, problem, limit, tick)
+
+
+def _nearness(original: Any, perturbed: Any, kept: torch.Tensor, **_: Any) -> torch.Tensor:
+    """Weight a sample by the share of features it kept, by LIME's exponential kernel of the cosine distance."""
+    distance = 1 - kept.float().mean().sqrt()
+    return torch.exp(-((distance / LIME_WIDTH) ** 2) / 2)
+
+
+def kernel_shap(problem: Problem, limit: int, tick: Tick) -> torch.Tensor:
+    from captum.attr import KernelShap
+
+    if problem.n_players == 1:  # nothing to weigh against each other, and Captum's sampling needs two
+        rows = torch.arange(len(problem), device=problem.inputs.device)
+        change = problem.values(problem.inputs, rows) - problem.values(_baselines(problem), rows)
+        return change.reshape(-1, *(1 for _ in problem.inputs.shape[1:])).expand(problem.inputs.shape).clone()
+    return _row_by_row(KernelShap(problem.module), problem, limit, tick)
+
+
+def _row_by_row(method: Any, problem: Problem, limit: int, tick: Tick) -> torch.Tensor:
+    parts = []
+    for at in range(len(problem)):
+        tick()
+        row = problem.rows(slice(at, at + 1), paired=True)
+        parts.append(
+            method.attribute(
+                row.inputs,
+                baselines=row.references,
+                feature_mask=_mask(row),
+                n_samples=problem.n_samples,
+                perturbations_per_eval=max(1, min(limit, problem.n_samples)),
+                **_arguments(row),
+            )
+        )
+    return torch.cat(parts)
+
+
+def lrp(problem: Problem, limit: int, tick: Tick) -> torch.Tensor:
+    from captum.attr import LRP
+
+    # It leaves rules and changed weights behind when it fails midway, so it gets a copy.
+    module = copy.deepcopy(problem.module)
+    try:
+        return LRP(module).attribute(problem.inputs, **_arguments(problem))  # type: ignore[no-any-return]
+    except TypeError as error:
+        raise DLStudioError(
+            "layers that LRP has rules for (Linear, Conv2d, BatchNorm2d, pooling, ReLU, Tanh, Dropout)",
+            str(error).splitlines()[0][:200],
+            f"Use another method: {alternatives(hooks=False)}.",
+        ) from error
+
+
+def layer_conductance(problem: Problem, limit: int, tick: Tick) -> torch.Tensor:
+    from captum.attr import LayerConductance
+
+    tick()
+    found = LayerConductance(problem.module, problem.layer).attribute(
+        problem.inputs,
+        baselines=_baselines(problem),
+        n_steps=problem.n_steps,
+        internal_batch_size=_internal(problem, limit),
+        **_arguments(problem),
+    )
+    first: torch.Tensor = found[0] if isinstance(found, tuple) else found
+    return first
+
+
+def neuron_conductance(problem: Problem, limit: int, tick: Tick) -> torch.Tensor:
+    from captum.attr import NeuronConductance
+
+    tick()
+    return NeuronConductance(problem.module, problem.layer).attribute(  # type: ignore[no-any-return]
+        problem.inputs,
+        problem.neuron,
+        baselines=_baselines(problem),
+        n_steps=problem.n_steps,
+        internal_batch_size=_internal(problem, limit),
+        **_arguments(problem),
+    )
+
+
+def _parts(n: int, size: int, *, least: int = 1) -> Iterator[int]:
+    """Split `n` into parts of at most `size`, none smaller than `least`."""
+    size = max(least, size)
+    while n > 0:
+        part = min(size, n)
+        if 0 < n - part < least:
+            part = n - least if n - least >= least else n
+        yield part
+        n -= part
+
+
+def _wrapped(function: Callable[[Problem, int, Tick], torch.Tensor]) -> Callable[[Problem, int, Tick], torch.Tensor]:
+    def run(problem: Problem, limit: int, tick: Tick) -> torch.Tensor:
+        with _quiet():
+            return function(problem, limit, tick).detach()
+
+    return run
+
+
+CAPTUM = {
+    function.__name__: _wrapped(function)
+    for function in (
+        saliency, input_x_gradient, integrated_gradients, smooth_grad, deep_lift, deep_lift_shap, gradient_shap,
+        grad_cam, guided_grad_cam, occlusion, feature_ablation, feature_permutation, lime, kernel_shap, lrp,
+        layer_conductance, neuron_conductance,
+    )
+}  # fmt: skip
+
+
+def width_of(name: str, problem: Problem) -> int:
+    """Return how many rows of the model one row to explain takes at once."""
+    if name in ("integrated_gradients", "layer_conductance", "neuron_conductance"):
+        return problem.n_steps
+    if name in ("smooth_grad", "gradient_shap"):
+        return problem.n_samples
+    if name in ("deep_lift_shap",):
+        return 2 * len(problem.references)
+    return {"deep_lift": 2, "feature_ablation": problem.n_players}.get(name, 1)

@@ -1,0 +1,374 @@
+"""From what the caller passed to a `Problem`: inputs checked, method chosen, model repaired where a method needs it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from dlstudio.errors import DLStudioError, unknown_name
+from dlstudio.explain import repair as repairing
+from dlstudio.explain.inputs import Given, read_inputs
+from dlstudio.explain.methods import Method, alternatives, method_named
+from dlstudio.explain.problem import (
+    FromEmbeddings,
+    Problem,
+    embedding_of,
+    target_of,
+    try_model,
+)
+from dlstudio.explain.references import players_of, references_of
+from dlstudio.explain.superpixels import superpixels, windows
+from dlstudio.explain.tracing import operations, problems
+from dlstudio.results import Finding
+
+__all__ = ["Prepared", "prepare"]
+
+EXACT_FEATURES = 12
+MANY_PLAYERS = 200
+PATCHES = 49
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Prepared:
+    """A problem with everything that goes into its result.
+
+    Attributes:
+        problem, method, why: what to compute, how, and why so.
+        given: the caller's inputs.
+        modality: ``"tabular"``, ``"image"``, ``"text"`` or ``"sequence"``.
+        embedded: attributions come for every number of a token's embedding, and are added up by token.
+        layer: its name, for layered methods.
+        findings: what was noticed on the way.
+    """
+
+    problem: Problem
+    method: Method
+    why: str
+    given: Given
+    modality: str
+    embedded: bool
+    layer: str
+    findings: tuple[Finding, ...]
+
+
+def prepare(
+    model: Any,
+    inputs: Any,
+    *,
+    target: Any,
+    method: str,
+    baselines: Any,
+    feature_mask: Any,
+    class_names: Sequence[str],
+    modality: str | None,
+    layer: str | nn.Module | None,
+    neuron: int | tuple[int, ...],
+    output: str | int | None,
+    repair: bool,
+) -> Prepared:
+    """Check everything that can be checked before the first attribution; see `dlstudio.explain` for the arguments.
+
+    Raises:
+        DLStudioError: something does not fit, with what to do.
+    """
+    given = read_inputs(model, inputs)
+    wrapped, shape = try_model(model, given.inputs, given.extra, given.names, output)
+    findings: list[Finding] = []
+    module: nn.Module = wrapped
+    if not given.extra:
+        bare = repairing.without_softmax(wrapped, given.inputs[:8])
+        if bare.changes:
+            module = bare.module
+            findings.append(
+                _note("DLS407", f"The model ends with a softmax; its logits are explained ({_list(bare.changes)}).")
+            )
+    with torch.no_grad():
+        n_outputs = module(given.inputs[:1], *(item[:1] for item in given.extra)).shape[1]
+    chosen_target = target_of(target, len(given.inputs), n_outputs, class_names, shape).to(given.inputs.device)
+    findings += _steadiness(module, given)
+    embedding = None
+    if not given.inputs.is_floating_point():
+        embedding = embedding_of(module, given.inputs, given.extra)
+    kind = modality or _modality(given.inputs, embedding)
+    smooth = _differentiable(module, given, embedding)
+    mask = players_of(feature_mask, given.inputs)
+    n_players = given.inputs[0].numel() if mask is None else int(mask.max()) + 1
+    why = ""
+    if method == "auto":
+        method, why = _choose(kind, n_players, smooth, len(given.inputs))
+    spec = method_named(method)
+    _check_method(spec, module, given, embedding, smooth)
+    if mask is None and kind in ("image", "sequence") and n_players > MANY_PLAYERS and _counts_players(spec):
+        mask, words = _patches(given.inputs, kind)
+        findings.append(_note("DLS415", words))
+    if spec.hooks:
+        module, more = _mend(spec, module, given, repair)
+        findings += more
+    elif spec.differentiates:
+        findings += [_finding(item) for item in problems(operations(module, given.inputs[:2], _few(given)), spec.name)]
+    embedded = embedding is not None and spec.differentiates
+    references = references_of(baselines, given.inputs, spec)
+    extra = given.extra
+    findings += _reference_findings(spec, given.inputs, references, baselines)
+    explained = given.inputs
+    if embedded:
+        table = embedding_of(module, given.inputs, given.extra)
+        assert table is not None
+        with torch.no_grad():
+            explained, extra = table(given.inputs), (given.inputs, *given.extra)
+            references = table(references)
+        module = FromEmbeddings(module, table)
+    problem = Problem(
+        module=module,
+        inputs=explained,
+        extra=extra,
+        target=chosen_target,
+        references=references,
+        mask=None if embedded else mask,
+        spread=float(explained.max() - explained.min()) if explained.is_floating_point() else 1.0,
+    )
+    name = ""
+    if spec.layered:
+        name, found = _layer_of(module, model, layer, spec)
+        problem = dataclasses.replace(problem, layer=found, neuron=_neuron(neuron, spec))
+    return Prepared(
+        problem=problem,
+        method=spec,
+        why=why,
+        given=dataclasses.replace(given, mask=mask),
+        modality=kind,
+        embedded=embedded,
+        layer=name,
+        findings=tuple(findings),
+    )
+
+
+def _note(code: str, sentence: str, remedy: str = "") -> Finding:
+    return Finding(code=code, severity="info", sentence=sentence, remedy=remedy)
+
+
+def _list(items: Sequence[str]) -> str:
+    shown = list(items)[:4]
+    return ", ".join(shown) + (f" and {len(items) - 4} more" if len(items) > 4 else "")
+
+
+def _few(given: Given) -> tuple[torch.Tensor, ...]:
+    return tuple(item[:2] for item in given.extra)
+
+
+def _finding(item: Any) -> Finding:
+    code = {
+        "functional": "DLS403",
+        "in-line": "DLS403",
+        "reused": "DLS404",
+        "in-place": "DLS406",
+        "softmax": "DLS407",
+        "scripted": "DLS416",
+    }.get(item.kind, "DLS405")
+    return Finding(code=code, severity=item.severity, sentence=item.sentence, remedy=item.remedy)
+
+
+def _mend(spec: Method, module: nn.Module, given: Given, repair: bool) -> tuple[nn.Module, list[Finding]]:
+    """Make what the method's hooks cannot see into modules of their own, if that keeps the outputs."""
+    few = given.inputs[:8]
+    extra = tuple(item[:8] for item in given.extra)
+    found = problems(operations(module, few, extra), spec.name)
+    if not found:
+        return module, []
+    if not repair:
+        return module, [_finding(item) for item in found]
+    mended = repairing.repair(module, few, extra)
+    if not mended.changes:
+        return module, [_finding(item) for item in found]
+    left = problems(operations(mended.module, few, extra), spec.name)
+    words = (
+        f"Repaired before explaining: {_list(mended.changes)}. The outputs are equal"
+        f" (largest difference {mended.max_difference:.1g})."
+    )
+    return mended.module, [_note("DLS408", words), *(_finding(item) for item in left)]
+
+
+def _steadiness(module: nn.Module, given: Given) -> list[Finding]:
+    """Look whether the model says the same twice, and of a row alone what it says of it beside another."""
+    few = (given.inputs[:2], *_few(given))
+    with torch.no_grad():
+        once, again, alone = module(*few), module(*few), module(*(item[:1] for item in few))
+    size = max(float(once.abs().max()), 1e-12)
+    if float((once - again).abs().max()) > 1e-6 * size:
+        return [
+            Finding(
+                code="DLS410",
+                severity="warning",
+                sentence="The model gives other outputs for the same inputs, although it is in eval mode.",
+                remedy="Switch off its randomness, such as functional.dropout without training=self.training.",
+            )
+        ]
+    if float((alone[0] - once[0]).abs().max()) > 1e-3 * size:
+        return [
+            Finding(
+                code="DLS414",
+                severity="warning",
+                sentence="The output of a row depends on the other rows of its batch.",
+                remedy="Normalise within rows, or use BatchNorm with running statistics.",
+            )
+        ]
+    return []
+
+
+def _modality(inputs: torch.Tensor, embedding: nn.Module | None) -> str:
+    if embedding is not None:
+        return "text"
+    return {2: "tabular", 3: "sequence", 4: "image"}.get(inputs.dim(), "tabular")
+
+
+def _differentiable(module: nn.Module, given: Given, embedding: nn.Module | None) -> bool:
+    """Whether a gradient reaches the inputs, or the embeddings of tokens."""
+    few, extra = given.inputs[:1], tuple(item[:1] for item in given.extra)
+    if embedding is None and not few.is_floating_point():
+        return False
+    try:
+        if embedding is not None:
+            leaf = embedding(few).detach().requires_grad_()
+            outputs = FromEmbeddings(module, embedding)(leaf, few, *extra)
+        else:
+            leaf = few.detach().clone().requires_grad_()
+            outputs = module(leaf, *extra)
+        return torch.autograd.grad(outputs.sum(), leaf, allow_unused=True)[0] is not None
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError:  # a step that refuses tensors with gradients, such as .numpy(), or an output without any
+        return False
+
+
+def _choose(modality: str, n_players: int, smooth: bool, n_rows: int) -> tuple[str, str]:
+    if modality == "tabular" and n_players <= EXACT_FEATURES:
+        return "shapley", f"{n_players} features are few enough to compute Shapley values exactly, for any model."
+    if modality == "tabular" and (not smooth or n_rows <= 2000):
+        return "shapley", "Shapley values treat a table's features fairly and depend on no property of the model."
+    if smooth:
+        what = {"text": "tokens", "image": "pixels", "sequence": "time steps"}.get(modality, "features")
+        return (
+            "integrated_gradients",
+            f"the model is differentiable, and integrated gradients add up over many {what} at a moderate cost.",
+        )
+    return "shapley", "the model gives no gradients, and Shapley values need none."
+
+
+def _check_method(spec: Method, module: nn.Module, given: Given, embedding: nn.Module | None, smooth: bool) -> None:
+    if spec.hooks or spec.layered:
+        scripted = [type(part).__name__ for part in module.modules() if isinstance(part, torch.jit.ScriptModule)]
+        if scripted:
+            raise DLStudioError(
+                f"a model whose modules {spec.name} can look into",
+                "a scripted one",
+                f"Load the Python module instead, or use {alternatives(hooks=False)}.",
+            )
+    if not spec.differentiates:
+        return
+    if not given.inputs.is_floating_point() and embedding is None:
+        raise DLStudioError(
+            f"floating-point inputs for {spec.name}, which differentiates",
+            f"{given.inputs.dtype} inputs that no embedding layer takes",
+            f"Pass inputs.float(), or use a method without gradients: {alternatives()}.",
+        )
+    if not smooth:
+        raise DLStudioError(
+            f"a model whose output can be differentiated, for {spec.name}",
+            "one that gives no gradient to its inputs",
+            f"Use a method without gradients: {alternatives()}.",
+        )
+
+
+def _counts_players(spec: Method) -> bool:
+    return spec.name in ("shapley", "shap_kernel", "kernel_shap", "lime")
+
+
+def _patches(inputs: torch.Tensor, kind: str) -> tuple[torch.Tensor, str]:
+    shape = tuple(inputs.shape[1:])
+    if kind == "image":
+        mask = superpixels(shape, PATCHES)
+        words = "patches of pixels are explained as one, as single pixels are too many to weigh against each other."
+    else:
+        mask = windows(shape[0], shape[1], PATCHES)
+        words = "stretches of time of one channel are explained as one, as single steps are too many."
+    return mask.to(inputs.device), f"{int(mask.max()) + 1} {words}"
+
+
+def _reference_findings(spec: Method, inputs: torch.Tensor, references: torch.Tensor, baselines: Any) -> list[Finding]:
+    if spec.reference == "none":
+        return []
+    found = []
+    if spec.reference == "baseline" and len(references) == len(inputs) > 1:
+        found.append(
+            _note(
+                "DLS409",
+                "As many baselines as rows came: every row is compared with the baseline of the same number.",
+                "If they were meant as a background, use deep_lift_shap, gradient_shap or shapley.",
+            )
+        )
+    if spec.reference == "baseline":
+        same = int((inputs == references).flatten(1).all(dim=1).sum())
+        if same:
+            words = f"{same:,} of {len(inputs):,} rows equal their baseline, so that nothing is left to attribute."
+            found.append(_note("DLS409", words, "Choose a baseline that means 'nothing known'."))
+    if len(references) > 1 and spec.reference == "background":
+        flat = references.flatten(1)
+        constant = int((flat == flat[0]).all(dim=0).sum())
+        if constant > 0:
+            words = f"{constant:,} of {flat.shape[1]:,} features never vary in the background."
+            found.append(_note("DLS413", words, "A row that shares their value gets an attribution of 0 there."))
+    if baselines is None and not inputs.is_floating_point():
+        found.append(_note("DLS409", "Tokens are compared with token 0, taken as padding.", "Pass baselines= its id."))
+    elif baselines is None:
+        found.append(
+            _note("DLS409", "Inputs are compared with zeros.", "Pass baselines= what stands for 'nothing known'.")
+        )
+    return found
+
+
+def _layer_of(module: nn.Module, model: Any, layer: str | nn.Module | None, spec: Method) -> tuple[str, nn.Module]:
+    """Find the layer in the module that is explained, which may be a repaired copy of the caller's model."""
+    if not isinstance(model, nn.Module):
+        raise DLStudioError(f"a torch.nn.Module for {spec.name}", type(model).__name__, "Pass the module itself.")
+    known = dict(model.named_modules())
+    known.pop("", None)
+    if isinstance(layer, nn.Module):
+        names = [name for name, part in known.items() if part is layer]
+        if not names:
+            raise DLStudioError("a layer of this model", f"a {type(layer).__name__} that is none", "Pass its name.")
+        name = names[0]
+    elif layer is None and "grad_cam" in spec.name:
+        maps = [name for name, part in known.items() if isinstance(part, (nn.Conv1d, nn.Conv2d, nn.Conv3d))]
+        if not maps:
+            raise DLStudioError(
+                f"a convolution for {spec.name}",
+                f"none in {type(model).__name__}",
+                "Use integrated_gradients or occlusion.",
+            )
+        name = maps[-1]
+    elif layer is None:
+        raise DLStudioError(
+            f"a layer for {spec.name}", "layer=None", f"Pass layer= one of {', '.join(list(known)[:20])}."
+        )
+    else:
+        name = layer
+    if name not in known:
+        raise unknown_name("layer", name, known)
+    inside = {path: part for path, part in module.named_modules() if path.split(".model.")[-1] == name}
+    ending = [part for path, part in module.named_modules() if path == name or path.endswith(f"model.{name}")]
+    if not ending and not inside:
+        raise DLStudioError(
+            f"the layer {name!r} to be called by the model", "one that is never called", "Choose another layer."
+        )
+    return name, (ending or list(inside.values()))[0]
+
+
+def _neuron(neuron: int | tuple[int, ...], spec: Method) -> tuple[int, ...]:
+    chosen = (neuron,) if isinstance(neuron, int) else tuple(neuron)
+    if spec.name == "neuron_conductance" and not chosen:
+        raise DLStudioError("a neuron for neuron_conductance", "none", "Pass neuron= its index in the layer.")
+    return chosen
