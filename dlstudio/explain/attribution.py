@@ -208,6 +208,8 @@ def _their_errors(method: Method) -> Iterator[None]:
 
 def _lacking(method: Method, drawn: torch.Tensor, change: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
     """Return the rows that more steps or samples may help: those that do not add up, or are too noisy."""
+    if method.name == "feature_permutation":  # its noise lies in the rows there are to shuffle, not in how often
+        return torch.empty(0, dtype=torch.int64)
     if method.sampled:
         noise = noise_by_row(drawn.mean(dim=0).numpy(), (drawn.std(dim=0) / len(drawn) ** 0.5).numpy())
         return torch.from_numpy(noise > 0.9 * NOISE_OK).nonzero().flatten()

@@ -81,7 +81,7 @@ def explain_inputs(
         except torch.OutOfMemoryError as error:
             raise no_memory(error) from error
         before_s = time.perf_counter() - started
-        batch = default_batch(prepared.problem.inputs[0].numel()) if max_batch is None else max_batch
+        batch = default_batch(prepared.problem.inputs[0]) if max_batch is None else max_batch
         runner = Runner(max_batch=batch, max_seconds=max_seconds, progress=progress, cancel=cancel)
         counter = prepared.problem.module.register_forward_pre_hook(count)
         try:

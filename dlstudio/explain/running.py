@@ -13,8 +13,8 @@ from dlstudio.errors import DLStudioError
 __all__ = ["Halted", "Runner", "default_batch", "no_memory", "out_of_memory"]
 
 _T = TypeVar("_T")
-ELEMENTS = 2**18
-"""How many input numbers a batch holds at first: small enough that a small network's activations stay in cache."""
+ELEMENTS, ELEMENTS_ON_GPU = 2**16, 2**23
+"""How many input numbers a batch holds at first: on a CPU so few that a small network's activations stay in cache."""
 
 
 class Cancel(Protocol):
@@ -28,9 +28,10 @@ class Halted(Exception):
     """The time is over, or someone cancelled; rows that were finished are kept."""
 
 
-def default_batch(n_elements: int) -> int:
-    """Return how many rows to evaluate at once when the caller did not say, from the numbers in a row."""
-    return max(16, min(65536, ELEMENTS // max(1, n_elements)))
+def default_batch(row: torch.Tensor) -> int:
+    """Return how many rows like this one to evaluate at once when the caller did not say."""
+    elements = ELEMENTS_ON_GPU if row.is_cuda else ELEMENTS
+    return max(16, min(65536, elements // max(1, row.numel())))
 
 
 class Runner:

@@ -149,7 +149,7 @@ def test_columns_of_a_frame_with_missing_values_and_categories() -> None:
 
 def test_a_sequence_run_is_explained_by_time_and_channel() -> None:
     recipe = dls.Recipe(data="bikes_sequence", model="gru", epochs=1, name="sequence", device="cpu")
-    found = explain(dls.fit(recipe, progress=False), [700, 701], method="integrated_gradients", progress=False)
+    found = explain(dls.fit(recipe, progress=False), [500, 501], method="integrated_gradients", progress=False)
     dataset = dls.load_data("bikes_sequence")
     assert found.attributions.shape == (2, *dataset.input_shape)
     assert found.feature_names == dataset.feature_names and found.gap is not None and found.gap <= 0.01
