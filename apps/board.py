@@ -14,8 +14,9 @@ st.html("<style>.block-container{padding-top:4rem;padding-bottom:3rem;max-width:
 RUNS = st.Page("board_pages/runs.py", title="Runs", icon=":material/table_rows:", default=True)
 RUN = st.Page("board_pages/run.py", title="Run", icon=":material/show_chart:", url_path="run")
 COMPARE = st.Page("board_pages/compare.py", title="Compare", icon=":material/stacked_line_chart:", url_path="compare")
+EXPLAIN = st.Page("board_pages/explain.py", title="Explain", icon=":material/lightbulb:", url_path="explain")
 
-page = st.navigation([RUNS, RUN, COMPARE], position="top")
+page = st.navigation([RUNS, RUN, COMPARE, EXPLAIN], position="top")
 if page == RUNS and "run" in st.query_params:  # a link such as http://127.0.0.1:8501/?run=KEY
     st.switch_page(RUN, query_params={"run": st.query_params["run"]})
 page.run()

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dlstudio.data.load import load as load_data
     from dlstudio.errors import DLStudioError, RunStopped
-    from dlstudio.explain.agreement import compare_explanations
-    from dlstudio.explain.concepts import explain_concepts
+    from dlstudio.explain.concepts.explain_concepts import explain_concepts
     from dlstudio.explain.counterfactuals import Constraints, find_counterfactuals
     from dlstudio.explain.explain import explain
-    from dlstudio.explain.influence import trace_influence
-    from dlstudio.explain.quality import score_explanation
+    from dlstudio.explain.influence.trace import trace_influence
+    from dlstudio.explain.quality.compare import compare_explanations
+    from dlstudio.explain.quality.score import score_explanation
     from dlstudio.reports import report
     from dlstudio.runs.recorder import record
     from dlstudio.runs.run import list_runs, open_run
@@ -65,9 +65,9 @@ _WHERE = {
     "DLStudioError": "dlstudio.errors:DLStudioError",
     "Recipe": "dlstudio.training.recipe:Recipe",
     "RunStopped": "dlstudio.errors:RunStopped",
-    "compare_explanations": "dlstudio.explain.agreement:compare_explanations",
+    "compare_explanations": "dlstudio.explain.quality.compare:compare_explanations",
     "explain": "dlstudio.explain.explain:explain",
-    "explain_concepts": "dlstudio.explain.concepts:explain_concepts",
+    "explain_concepts": "dlstudio.explain.concepts.explain_concepts:explain_concepts",
     "find_counterfactuals": "dlstudio.explain.counterfactuals:find_counterfactuals",
     "fit": "dlstudio.training.fit:fit",
     "launch": "dlstudio.training.launch:launch",
@@ -78,10 +78,10 @@ _WHERE = {
     "open_run": "dlstudio.runs.run:open_run",
     "record": "dlstudio.runs.recorder:record",
     "report": "dlstudio.reports:report",
-    "score_explanation": "dlstudio.explain.quality:score_explanation",
+    "score_explanation": "dlstudio.explain.quality.score:score_explanation",
     "show": "dlstudio.widgets.show:show",
     "summarize": "dlstudio.summary.summarize:summarize",
-    "trace_influence": "dlstudio.explain.influence:trace_influence",
+    "trace_influence": "dlstudio.explain.influence.trace:trace_influence",
 }
 
 

@@ -5,21 +5,25 @@ Streamlit is imported only by the functions that draw on a page.
 
 from __future__ import annotations
 
+import contextlib
 import html
 import importlib
 import os
+import re
 import subprocess
 import threading
 import time
 import urllib.request
 import webbrowser
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dlstudio import serving
 from dlstudio.errors import DLStudioError
+from dlstudio.explain.exploring import evidence
+from dlstudio.explain.words import verdict_line
 from dlstudio.figures.theme import LINE, MUTED, PAGE, SEVERITY_COLORS, STATUS_COLORS
 from dlstudio.results import Finding
 from dlstudio.runs.run import list_runs, open_run
@@ -30,7 +34,25 @@ from dlstudio.tracking.home import find_home
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Server", "callout", "cards", "heading", "note", "run_table", "serve", "summary_of", "warm"]
+    from dlstudio.explain.result import Explanation
+    from dlstudio.explain.session import Session
+
+__all__ = [
+    "Server",
+    "callout",
+    "cards",
+    "explanations_of",
+    "heading",
+    "note",
+    "paragraphs",
+    "plain",
+    "run_table",
+    "serve",
+    "session_of",
+    "summary_of",
+    "verdict",
+    "warm",
+]
 
 START_S = 60.0
 
@@ -158,6 +180,41 @@ def summary_of(key: str) -> TrainingSummary:
     return follow(str(find_home()), open_run(key).key).summary()
 
 
+def explanations_of(key: str) -> dict[str, Explanation]:
+    """Read the explanations saved with a run, by method, for a page; read again only when there are others."""
+    import streamlit as st
+
+    from dlstudio.explain.session import PREFIX, saved_explanations
+
+    @st.cache_resource(max_entries=16, show_spinner=False)
+    def read(folder: str, stamp: tuple[Any, ...]) -> dict[str, Explanation]:
+        return saved_explanations(run)
+
+    run = open_run(key)
+    files = sorted((run.folder / "results").glob(f"{PREFIX}*.json"))
+    return read(str(run.folder), tuple((path.name, path.stat().st_mtime_ns) for path in files))
+
+
+@contextlib.contextmanager
+def session_of(key: str) -> Iterator[Session]:
+    """Lend out a run's model and data, made ready to be explained; one page at a time has them.
+
+    Raises:
+        DLStudioError: the run cannot be explained again.
+    """
+    import streamlit as st
+
+    from dlstudio.explain.session import Session
+
+    @st.cache_resource(max_entries=3, show_spinner=False)
+    def ready(home: str, key: str) -> tuple[Session, threading.Lock]:
+        return Session(key), threading.Lock()
+
+    session, lock = ready(str(find_home()), open_run(key).key)
+    with lock:  # explaining hangs hooks on the model, which two pages must not do at once
+        yield session
+
+
 def run_table() -> pd.DataFrame:
     """List the runs for a page (see `list_runs`); sessions share one reading for 1.5 seconds."""
     import streamlit as st
@@ -200,6 +257,43 @@ def note(text: object) -> None:
     import streamlit as st
 
     st.html(f'<p style="margin:0;color:{MUTED};overflow-wrap:anywhere">{html.escape(str(text))}</p>')
+
+
+def plain(text: object) -> str:
+    """Make any text inert as a label, which Streamlit reads as Markdown with directives and formulas.
+
+    Example:
+        >>> plain(":red[$x$]")
+        '\\\\:red\\\\[\\\\$x\\\\$\\\\]'
+    """
+    return re.sub(r"([\\`*_{}\[\]()<>#+\-.!|~:$])", r"\\\1", str(text))
+
+
+def verdict(explanation: Explanation) -> None:
+    """Draw whether an explanation can be believed, with what speaks for that; shown as it is, never interpreted."""
+    import streamlit as st
+
+    from dlstudio.figures.explored import VERDICT_COLORS
+
+    color = VERDICT_COLORS[explanation.verdict]
+    style = (
+        f"border:1px solid {LINE};border-left:4px solid {color};background:{PAGE};border-radius:6px;"
+        "padding:.6rem .9rem;overflow-wrap:anywhere"
+    )
+    rest = "".join(
+        f'<div style="margin-top:.15rem"><span style="color:{MUTED}">{html.escape(sentence)}</span>'
+        f" {html.escape(remedy)}</div>"
+        for sentence, remedy in evidence(explanation)
+    )
+    st.html(f'<div style="{style}">{html.escape(verdict_line(explanation))}{rest}</div>')
+
+
+def paragraphs(texts: Iterable[str]) -> None:
+    """Draw paragraphs of plain text; they are shown as they are, never interpreted."""
+    import streamlit as st
+
+    shown = "".join(f'<p style="margin:0 0 .5rem;max-width:90ch">{html.escape(text)}</p>' for text in texts)
+    st.html(f'<div style="overflow-wrap:anywhere">{shown}</div>')
 
 
 def cards(numbers: Iterable[KeyNumber]) -> None:

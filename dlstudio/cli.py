@@ -98,7 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--port", type=int, help="port (default: 8501, or the next that is free)")
 
     sub = add("report", _report, "write a self-contained HTML report")
-    sub.add_argument("kind", metavar="KIND", help="which report: training")
+    sub.add_argument("kind", metavar="KIND", help="which report: training or explain")
     sub.add_argument("--run", required=True, metavar="RUN", help="name or id of a run")
     sub.add_argument("--out", type=Path, metavar="FILE", help="where to write it (default: into the run's folder)")
 

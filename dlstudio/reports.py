@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     import nbformat
     import plotly.graph_objects as go
 
-__all__ = ["Figure", "Markup", "cards", "kinds", "notes", "report", "table", "title"]
+__all__ = ["Figure", "Markup", "cards", "heading", "kinds", "notes", "paragraphs", "report", "table", "title"]
 
 TIMEOUT_S = 300
 PLOTLY_MIME = "application/vnd.plotly.v1+json"
@@ -229,16 +229,26 @@ class Figure:
         return {PLOTLY_MIME: json.loads(self.figure.to_json())}
 
 
-def title(summary: TrainingSummary, kind: str = "Training report") -> Markup:
-    """The head of a report: the run's name and status, the verdict and the dates."""
+def title(summary: TrainingSummary, kind: str = "Training report", told: str = "") -> Markup:
+    """The head of a report: the run's name and status, what there is to be told first (its verdict), and the dates."""
     color, status = STATUS_COLORS.get(summary.status, "#5b6b7a"), html.escape(summary.status)
     now = datetime.now(UTC).timestamp()
     return Markup(
         f'<header><p class="kind">{html.escape(kind)}</p>'
         f'<h1>{html.escape(summary.name)} <span class="pill" style="background:{color}">{status}</span></h1>'
-        f'<p class="verdict">{html.escape(verdict(summary))}</p>'
+        f'<p class="verdict">{html.escape(told or verdict(summary))}</p>'
         f'<p class="dates">Run created {moment(summary.created)} · report written {moment(now)}</p></header>'
     )
+
+
+def heading(text: str) -> Markup:
+    """The heading of a part of a section."""
+    return Markup(f"<h3>{html.escape(text)}</h3>")
+
+
+def paragraphs(texts: Iterable[str]) -> Markup:
+    """Paragraphs of plain text."""
+    return Markup("".join(f"<p>{html.escape(text)}</p>" for text in texts))
 
 
 def cards(numbers: Iterable[KeyNumber]) -> Markup:

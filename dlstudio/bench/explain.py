@@ -235,7 +235,7 @@ def _at_equal_error(model: str, data: str, n_rows: int) -> dict[str, float]:
     import torch
 
     from dlstudio.data.load import load
-    from dlstudio.explain.shapley import shapley
+    from dlstudio.explain.sampling.shapley import shapley
     from dlstudio.models.build import build
 
     dataset = load(data)

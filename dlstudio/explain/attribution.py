@@ -17,7 +17,7 @@ from dlstudio.explain.methods import Method, alternatives
 from dlstudio.explain.prepare import Prepared
 from dlstudio.explain.problem import Problem
 from dlstudio.explain.running import Runner, out_of_memory
-from dlstudio.explain.shapley import shapley
+from dlstudio.explain.sampling.shapley import shapley
 from dlstudio.results import Finding
 
 __all__ = ["Attributions", "attribute"]

@@ -13,11 +13,11 @@ from torch import nn
 from dlstudio.errors import DLStudioError, unknown_name
 from dlstudio.explain.attribution import Attributions, attribute
 from dlstudio.explain.gate import judge, output_range_of, verdict_of
+from dlstudio.explain.inspection.untouched import untouched
 from dlstudio.explain.prepare import Prepared, prepare
 from dlstudio.explain.result import Explanation
 from dlstudio.explain.running import Cancel, Runner, default_batch, no_memory
 from dlstudio.explain.tokens import read_tokens
-from dlstudio.explain.untouched import untouched
 
 __all__ = ["explain_inputs"]
 

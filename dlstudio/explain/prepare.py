@@ -10,8 +10,9 @@ import torch
 from torch import nn
 
 from dlstudio.errors import DLStudioError, unknown_name
-from dlstudio.explain import repair as repairing
 from dlstudio.explain.inputs import Given, read_inputs
+from dlstudio.explain.inspection import repair as repairing
+from dlstudio.explain.inspection.tracing import operations, problems
 from dlstudio.explain.methods import Method, alternatives, method_named
 from dlstudio.explain.problem import (
     FromEmbeddings,
@@ -21,8 +22,7 @@ from dlstudio.explain.problem import (
     try_model,
 )
 from dlstudio.explain.references import players_of, references_of
-from dlstudio.explain.superpixels import superpixels, windows
-from dlstudio.explain.tracing import operations, problems
+from dlstudio.explain.sampling.superpixels import superpixels, windows
 from dlstudio.results import Finding
 
 __all__ = ["Prepared", "prepare"]

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from dlstudio.errors import DLStudioError
-from dlstudio.explain.agreement_result import AgreementResult
+from dlstudio.explain.quality.agreement_result import AgreementResult
 from dlstudio.figures import theme
 from dlstudio.figures.theme import INK, LINE, MUTED, color, escape
 from dlstudio.figures.verdict import DIVERGING, SIZES

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import plotly.graph_objects as go
 
-from dlstudio.explain.concepts import ConceptResult
+from dlstudio.explain.concepts.explain_concepts import ConceptResult
 from dlstudio.figures import theme
 from dlstudio.figures.theme import ACCENT, MUTED, escape, translucent
 

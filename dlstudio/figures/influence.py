@@ -6,7 +6,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from dlstudio.errors import DLStudioError
-from dlstudio.explain.influence_result import InfluenceResult, label_of
+from dlstudio.explain.influence.result import InfluenceResult, label_of
 from dlstudio.figures import theme
 from dlstudio.figures.theme import ACCENT, MUTED, PALETTE, color, escape
 

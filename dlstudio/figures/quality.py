@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from dlstudio.errors import DLStudioError
-from dlstudio.explain.quality_result import QualityResult
+from dlstudio.explain.quality.scores import QualityResult
 from dlstudio.figures import theme
 from dlstudio.figures.theme import ACCENT, MUTED, PALETTE, escape, translucent
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 from dlstudio.errors import DLStudioError
+from dlstudio.explain.result import Explanation
 from dlstudio.results import Result
 from dlstudio.runs.run import Run, open_run
 from dlstudio.widgets.live import LiveView
 
 
 def show(what: Run | str | Result) -> Any:
-    """Show a run as a live view, or a result as its table; in a notebook it appears under the cell.
+    """Show a run as a live view, an explanation as an explorer, another result as words and pictures or as its table.
 
-    The view follows the run while it goes on, whoever started it, and shows the whole of it once it is over.
+    The view follows the run while it goes on, whoever started it, and shows the whole of it once it is over. The
+    explorer shows an explanation row by row and as a whole; where it is of a run of this studio home, it explains the
+    rows by other methods and says what the model would make of a changed row.
     Where no widgets can be shown, the value prints as text.
 
     Args:
@@ -32,10 +35,16 @@ def show(what: Run | str | Result) -> Any:
         what = open_run(what)
     if isinstance(what, Run):
         return LiveView(what)
+    if isinstance(what, Explanation):
+        from dlstudio.widgets.explorer import Explorer  # plotly, which a live view can do without
+
+        return Explorer(what)
     if isinstance(what, Result):
-        return what.frame()
+        from dlstudio.widgets.card import KINDS, Card
+
+        return Card(what) if type(what) in KINDS else what.frame()
     raise DLStudioError(
         "a run, the name of one, or a result",
         f"a {type(what).__name__}",
-        "Pass what dls.launch, dls.fit or dls.open_run returned.",
+        "Pass what dls.launch, dls.fit, dls.open_run or dls.explain returned.",
     )

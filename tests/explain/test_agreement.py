@@ -15,13 +15,13 @@ from torch import nn
 import dlstudio as dls
 from dlstudio import results
 from dlstudio.errors import DLStudioError
-from dlstudio.explain import disagreement
-from dlstudio.explain.agreement import COMPARED, compare_explanations, shares_of
-from dlstudio.explain.agreement_result import AgreementResult, describe
 from dlstudio.explain.explain import explain
 from dlstudio.explain.methods import METHODS
-from dlstudio.explain.quality import score_explanation
-from dlstudio.explain.ranks import rank_correlation, top_overlap
+from dlstudio.explain.quality import disagreement
+from dlstudio.explain.quality.agreement_result import AgreementResult, describe
+from dlstudio.explain.quality.compare import COMPARED, compare_explanations, shares_of
+from dlstudio.explain.quality.ranks import rank_correlation, top_overlap
+from dlstudio.explain.quality.score import score_explanation
 from dlstudio.explain.session import Session
 
 from .models import network, random_rows

@@ -12,8 +12,8 @@ from torch import nn
 
 from dlstudio import results
 from dlstudio.errors import DLStudioError
-from dlstudio.explain.concepts import describe, explain_concepts
-from dlstudio.explain.directions import layer_of, learn, products_of
+from dlstudio.explain.concepts.directions import layer_of, learn, products_of
+from dlstudio.explain.concepts.explain_concepts import describe, explain_concepts
 
 D = 12
 
@@ -227,7 +227,7 @@ def test_the_same_seed_gives_the_same_and_batches_do_not_matter(model):
 
 
 def test_holm_is_that_of_its_definition():
-    from dlstudio.explain.concepts import _holm
+    from dlstudio.explain.concepts.explain_concepts import _holm
 
     p = np.array([0.01, 0.04, 0.03, 0.6])
     levels = np.linspace(0, 1, 10_001)

@@ -13,9 +13,9 @@ from torch.nn import functional
 
 from dlstudio import results
 from dlstudio.errors import DLStudioError
-from dlstudio.explain.influence import trace_influence
-from dlstudio.explain.influence_result import describe
-from dlstudio.explain.row_gradients import RowGradients, default_loss
+from dlstudio.explain.influence.result import describe
+from dlstudio.explain.influence.row_gradients import RowGradients, default_loss
+from dlstudio.explain.influence.trace import trace_influence
 
 
 def rows(n: int, d: int = 6, n_classes: int = 3, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -172,7 +172,7 @@ def test_chunks_do_not_matter(monkeypatch):
     model, states = mlp().eval(), [mlp(1).state_dict(), mlp(2).state_dict()]
     (x, y), (a, b) = rows(7), rows(23, seed=1)
     once = trace_influence(model, x, y, train=(a, b), checkpoints=states, top=23)
-    from dlstudio.explain import row_gradients
+    from dlstudio.explain.influence import row_gradients
 
     n_weights = sum(weight.numel() for weight in model.parameters())
     monkeypatch.setattr(row_gradients, "BATCH_NUMBERS", n_weights // 2 + 1)  # two rows in question at a time

@@ -16,13 +16,13 @@ from torch import nn
 from dlstudio import results
 from dlstudio.errors import DLStudioError
 from dlstudio.explain.explain import explain
-from dlstudio.explain.quality import SCORES, score_explanation
-from dlstudio.explain.quality_result import QualityResult, describe
-from dlstudio.explain.removal import removal_of
+from dlstudio.explain.inspection.untouched import untouched
+from dlstudio.explain.quality.removal import removal_of
+from dlstudio.explain.quality.sanity import _shifted, moves_with_data
+from dlstudio.explain.quality.score import SCORES, score_explanation
+from dlstudio.explain.quality.scores import QualityResult, describe
+from dlstudio.explain.quality.subject import subject_of
 from dlstudio.explain.result import Explanation
-from dlstudio.explain.sanity import _shifted, moves_with_data
-from dlstudio.explain.subject import subject_of
-from dlstudio.explain.untouched import untouched
 
 from .models import network, random_rows
 

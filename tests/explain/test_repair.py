@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from dlstudio.explain.operation import Operations
-from dlstudio.explain.repair import repair, without_softmax
-from dlstudio.explain.tracing import operations, problems
-from dlstudio.explain.twins import windows
+from dlstudio.explain.inspection.operation import Operations
+from dlstudio.explain.inspection.repair import repair, without_softmax
+from dlstudio.explain.inspection.tracing import operations, problems
+from dlstudio.explain.inspection.twins import windows
 from dlstudio.models.cnn import CNN
 from dlstudio.models.gru import GRU
 

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from dlstudio.errors import DLStudioError
-from dlstudio.explain.shapley import shapley
+from dlstudio.explain.sampling.shapley import shapley
 
 Function = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -159,7 +159,7 @@ def test_the_trigger_token_gets_it_all() -> None:
 
 
 def test_the_informative_patch_gets_it_all() -> None:
-    from dlstudio.explain.superpixels import superpixels
+    from dlstudio.explain.sampling.superpixels import superpixels
 
     players = superpixels((3, 28, 28), 49)
     inputs = normal(2, 3, 28, 28)
@@ -308,7 +308,7 @@ def test_batches_change_nothing(n_features: int, max_batch: int) -> None:
 
 def test_a_row_does_not_depend_on_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     function, inputs, background = network(20, seed=1), normal(9, 20, seed=2), normal(4, 20)
-    monkeypatch.setattr("dlstudio.explain.shapley._VALUES_AT_ONCE", 1000)
+    monkeypatch.setattr("dlstudio.explain.sampling.shapley._VALUES_AT_ONCE", 1000)
     found = shapley(function, inputs, background, n_samples=16)
     for at in (0, 4, 8):
         assert_close(found.values[at], shapley(function, inputs[at : at + 1], background, n_samples=16).values[0])

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from dlstudio.errors import DLStudioError
-from dlstudio.explain.superpixels import superpixels, windows
+from dlstudio.explain.sampling.superpixels import superpixels, windows
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from dlstudio.errors import DLStudioError
-from dlstudio.explain.repair import repair, without_softmax
-from dlstudio.explain.tracing import operations, problems
+from dlstudio.explain.inspection.repair import repair, without_softmax
+from dlstudio.explain.inspection.tracing import operations, problems
 from dlstudio.models.cnn import CNN
 from dlstudio.models.gru import GRU
 from dlstudio.models.mlp import MLP

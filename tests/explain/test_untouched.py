@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from dlstudio.explain.untouched import untouched
+from dlstudio.explain.inspection.untouched import untouched
 
 
 class Net(nn.Module):

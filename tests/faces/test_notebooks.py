@@ -47,6 +47,30 @@ def test_the_first_tutorial_runs(tmp_path: Path, fresh_home: Path) -> None:
     assert list(fresh_home.rglob("*.html"))
 
 
+def test_the_second_tutorial_runs(tmp_path: Path, fresh_home: Path) -> None:
+    (source,) = (path for path in TUTORIALS if path.name == "02-explain.ipynb")
+    done = papermill.execute_notebook(
+        source,
+        tmp_path / "done.ipynb",
+        parameters={"epochs": 3},
+        cwd=tmp_path,
+        progress_bar=False,
+        kernel_name="python3",
+        execution_timeout=240,
+    )
+    outputs = [output for cell in done.cells for output in cell.get("outputs", ())]
+    views = [output for output in outputs if "application/vnd.jupyter.widget-view+json" in output.get("data", {})]
+    assert len(views) == 4  # the explorer, agreement, scores, counterfactuals
+    printed = "".join(output.get("text", "") for output in outputs if output.output_type == "stream")
+    assert "refused - misses the output by" in printed and "Repaired before explaining" in printed
+    assert {path.name for path in fresh_home.rglob("results/*.json")} >= {
+        "explanation-shapley.json",
+        "agreement.json",
+        "quality-shapley.json",
+    }
+    assert list(fresh_home.rglob("explain.html"))
+
+
 @pytest.mark.parametrize("path", TUTORIALS, ids=lambda path: path.stem)
 def test_a_tutorial_is_stored_without_output(path: Path) -> None:
     notebook = nbformat.read(path, as_version=4)

@@ -12,8 +12,8 @@ import plotly.graph_objects as go
 import pytest
 
 from dlstudio.errors import DLStudioError
-from dlstudio.explain.concepts import ConceptResult
-from dlstudio.explain.influence_result import InfluenceResult, findings_of
+from dlstudio.explain.concepts.explain_concepts import ConceptResult
+from dlstudio.explain.influence.result import InfluenceResult, findings_of
 from dlstudio.figures import theme
 from dlstudio.figures.concepts import concepts
 from dlstudio.figures.influence import influence, self_influence

@@ -10,8 +10,8 @@ import plotly.graph_objects as go
 import pytest
 
 from dlstudio.errors import DLStudioError
-from dlstudio.explain.agreement_result import AgreementResult
-from dlstudio.explain.quality_result import QualityResult
+from dlstudio.explain.quality.agreement_result import AgreementResult
+from dlstudio.explain.quality.scores import QualityResult
 from dlstudio.figures import agreement, quality
 
 EVIL = "<b>bold</b><script>alert(1)</script>"

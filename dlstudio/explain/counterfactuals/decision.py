@@ -21,8 +21,8 @@ def asked(model: Any, row: Array, output: Any, as_tensor: bool) -> Iterator[Call
     from torch import nn
 
     if isinstance(model, nn.Module):
+        from dlstudio.explain.inspection.untouched import untouched
         from dlstudio.explain.problem import try_model
-        from dlstudio.explain.untouched import untouched
 
         weights = next((item for item in model.parameters() if item.is_floating_point()), None)
         device = torch.device("cpu") if weights is None else weights.device

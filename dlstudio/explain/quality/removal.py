@@ -13,9 +13,9 @@ from dlstudio.explain.gate import output_range_of
 from dlstudio.explain.methods import METHODS
 from dlstudio.explain.prepare import prepare
 from dlstudio.explain.problem import Problem
+from dlstudio.explain.quality.subject import Subject
 from dlstudio.explain.result import Explanation
 from dlstudio.explain.running import Runner
-from dlstudio.explain.subject import Subject
 from dlstudio.explain.words import UNSIGNED
 
 __all__ = ["Removal", "removal_of"]

@@ -158,7 +158,7 @@ def explain_concepts(
         ... )
         >>> result.frame()[["concept", "score", "p_adjusted", "used"]]
     """
-    from dlstudio.explain.directions import layer_of, learn, products_of, unseen_accuracy
+    from dlstudio.explain.concepts.directions import layer_of, learn, products_of, unseen_accuracy
 
     started = time.perf_counter()
     found = layer_of(model, layer)

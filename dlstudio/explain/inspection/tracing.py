@@ -7,10 +7,10 @@ from typing import Literal
 
 from torch import nn
 
-from dlstudio.explain.functions import ACTIVATIONS, PRODUCTS
+from dlstudio.explain.inspection.functions import ACTIVATIONS, PRODUCTS
+from dlstudio.explain.inspection.operation import Operation, Operations
+from dlstudio.explain.inspection.recording import operations
 from dlstudio.explain.methods import METHODS, alternatives, method_named
-from dlstudio.explain.operation import Operation, Operations
-from dlstudio.explain.recording import operations
 
 __all__ = ["Operation", "Operations", "Problem", "operations", "problems"]
 
@@ -41,7 +41,7 @@ class Problem:
         kind: what is wrong with the operations.
         sentence, remedy: for readers; what to do.
         severity: ``"critical"``: the numbers are wrong, or the method stops with an error; ``"warning"``: they may be.
-        repairable: `dlstudio.explain.repair.repair` may cure it.
+        repairable: `dlstudio.explain.inspection.repair.repair` may cure it.
         operations: which they are.
     """
 
@@ -57,7 +57,7 @@ def problems(operations: Operations, method: str) -> list[Problem]:
     """Return what in a model a method does not understand, one problem a kind; empty where all is understood.
 
     Args:
-        operations: what `dlstudio.explain.tracing.operations` saw.
+        operations: what `dlstudio.explain.inspection.tracing.operations` saw.
         method: the name of a method, such as ``"deep_lift"``.
 
     Raises:

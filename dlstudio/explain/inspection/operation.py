@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from dlstudio.explain.functions import Effect
+from dlstudio.explain.inspection.functions import Effect
 
 __all__ = ["How", "Operation", "Operations", "tensors"]
 

@@ -9,7 +9,7 @@ from math import ceil, comb
 import torch
 
 from dlstudio.errors import DLStudioError
-from dlstudio.explain.mixtures import Function, Mixtures, blocks
+from dlstudio.explain.sampling.mixtures import Function, Mixtures, blocks
 
 __all__ = ["EXACT_PLAYERS", "ShapleyValues", "shapley"]
 

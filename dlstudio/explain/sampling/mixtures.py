@@ -27,7 +27,7 @@ class Mixtures:
     A player whose values are those of the background in every row, such as padding, is worth 0 without being played.
 
     Args:
-        function, inputs, background, players, max_batch, tick: as for `dlstudio.explain.shapley.shapley`.
+        function, inputs, background, players, max_batch, tick: as for `dlstudio.explain.sampling.shapley.shapley`.
 
     Attributes:
         n_rows, n_references, n_players: rows explained; background rows of each; players, moving or not.

@@ -16,9 +16,9 @@ from torch import nn
 
 from dlstudio.errors import DLStudioError, unknown_name
 from dlstudio.explain.inputs import read_inputs
+from dlstudio.explain.inspection.untouched import untouched
 from dlstudio.explain.problem import target_of, try_model
 from dlstudio.explain.running import Runner, default_batch
-from dlstudio.explain.untouched import untouched
 
 __all__ = ["Products", "layer_of", "learn", "products_of", "unseen_accuracy"]
 
@@ -81,7 +81,7 @@ def products_of(
         wrapped, shape = try_model(model, rows, (), (), output)
         n_outputs = int(np.prod(shape))
         chosen = target_of(target, len(rows), n_outputs, class_names, shape).to(rows.device)
-        runner = Runner(max_batch=max_batch or default_batch(rows[0].numel()), **limits)
+        runner = Runner(max_batch=max_batch or default_batch(rows[0]), **limits)
         watch = _Watch(part, name)
         gradients = _gradients(runner, wrapped, watch, rows, chosen)
         activations = [_activations(runner, wrapped, watch, given) for given in examples.values()]

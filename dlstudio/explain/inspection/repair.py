@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from dlstudio.explain.operation import tensors
-from dlstudio.explain.rebuilding import NotTraced, traced
-from dlstudio.explain.twins import is_activation, own, twin_of
-from dlstudio.explain.untouched import untouched
+from dlstudio.explain.inspection.operation import tensors
+from dlstudio.explain.inspection.rebuilding import NotTraced, traced
+from dlstudio.explain.inspection.twins import is_activation, own, twin_of
+from dlstudio.explain.inspection.untouched import untouched
 
 __all__ = ["Repaired", "repair", "without_softmax"]
 

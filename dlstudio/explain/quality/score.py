@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dlstudio.errors import DLStudioError, unknown_name
-from dlstudio.explain.counted import counted
-from dlstudio.explain.quality_result import QualityResult, findings_of
+from dlstudio.explain.quality.counted import counted
+from dlstudio.explain.quality.scores import QualityResult, findings_of
 from dlstudio.results import save
 
 if TYPE_CHECKING:
+    from dlstudio.explain.quality.subject import Subject
     from dlstudio.explain.result import Explanation
-    from dlstudio.explain.subject import Subject
 
 __all__ = ["SCORES", "score_explanation"]
 
@@ -72,7 +72,7 @@ def score_explanation(
         Yeh et al., On the (in)fidelity and sensitivity of explanations (2019); Petsiuk et al., RISE (2018); Adebayo et
         al., Sanity checks for saliency maps (2018); Kindermans et al., The (un)reliability of saliency methods (2019).
     """
-    from dlstudio.explain.subject import subject_of
+    from dlstudio.explain.quality.subject import subject_of
 
     for name in scores:
         if name not in SCORES:
@@ -165,13 +165,13 @@ class _Work:
         return ""
 
     def infidelity(self) -> dict[str, Any]:
-        from dlstudio.explain.untouched import untouched
+        from dlstudio.explain.inspection.untouched import untouched
 
         with untouched(*self._modules()):
             return {"infidelity": self._removal.infidelity(self.n_draws, self.seed)}
 
     def removal(self) -> dict[str, Any]:
-        from dlstudio.explain.untouched import untouched
+        from dlstudio.explain.inspection.untouched import untouched
 
         with untouched(*self._modules()):
             curves: dict[str, Any] = self._removal.curves(self.n_random, self.seed)
@@ -180,7 +180,7 @@ class _Work:
         return curves
 
     def max_sensitivity(self) -> dict[str, Any]:
-        from dlstudio.explain import sanity
+        from dlstudio.explain.quality import sanity
 
         return {
             "max_sensitivity": sanity.max_sensitivity(
@@ -189,7 +189,7 @@ class _Work:
         }
 
     def parameter_randomisation(self) -> dict[str, Any]:
-        from dlstudio.explain import sanity
+        from dlstudio.explain.quality import sanity
 
         layers, similarity = sanity.parameter_randomisation(
             self._again(), self.subject, self.explanation, seed=self.seed
@@ -197,7 +197,7 @@ class _Work:
         return {"layers": layers, "similarity": similarity}
 
     def input_invariance(self) -> dict[str, Any]:
-        from dlstudio.explain import sanity
+        from dlstudio.explain.quality import sanity
 
         return {"input_invariance": sanity.input_invariance(self._again(), self.subject, self.explanation)}
 
@@ -227,12 +227,12 @@ class _Work:
         return (self.subject.model,) if isinstance(self.subject.model, nn.Module) else ()
 
     def _removable(self) -> bool:
-        from dlstudio.explain.removal import removal_of
+        from dlstudio.explain.inspection.untouched import untouched
+        from dlstudio.explain.quality.removal import removal_of
         from dlstudio.explain.running import default_batch
-        from dlstudio.explain.untouched import untouched
 
         if self._removal is None:
-            batch = self.max_batch or default_batch(self.subject.given.inputs[0].numel())
+            batch = self.max_batch or default_batch(self.subject.given.inputs[0])
             with untouched(*self._modules()):
                 self._removal = removal_of(self.subject, self.explanation, batch) or False
         return self._removal is not False

@@ -13,10 +13,10 @@ from torch import nn
 from torch.nn.modules import module as nn_module
 from torch.overrides import TorchFunctionMode
 
-from dlstudio.explain import functions
-from dlstudio.explain.functions import Effect
-from dlstudio.explain.operation import How, Operation, Operations, tensors
-from dlstudio.explain.untouched import untouched
+from dlstudio.explain.inspection import functions
+from dlstudio.explain.inspection.functions import Effect
+from dlstudio.explain.inspection.operation import How, Operation, Operations, tensors
+from dlstudio.explain.inspection.untouched import untouched
 
 __all__ = ["operations"]
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dlstudio.errors import DLStudioError
-from dlstudio.explain.influence_result import InfluenceResult, findings_of
+from dlstudio.explain.influence.result import InfluenceResult, findings_of
 
 if TYPE_CHECKING:
     import torch
@@ -75,7 +75,7 @@ def trace_influence(
     """
     import torch
 
-    from dlstudio.explain.row_gradients import (
+    from dlstudio.explain.influence.row_gradients import (
         BATCH_NUMBERS,
         RowGradients,
         check_default_loss,
@@ -84,8 +84,8 @@ def trace_influence(
         read_checkpoint,
         trace,
     )
+    from dlstudio.explain.inspection.untouched import untouched
     from dlstudio.explain.running import Runner
-    from dlstudio.explain.untouched import untouched
 
     started = time.perf_counter()
     key, numbers, train_numbers = "", None, None

@@ -12,10 +12,10 @@ import torch
 from torch import nn
 
 from dlstudio.errors import DLStudioError
-from dlstudio.explain.ranks import rank_correlation
+from dlstudio.explain.inspection.untouched import untouched
+from dlstudio.explain.quality.ranks import rank_correlation
+from dlstudio.explain.quality.subject import Subject
 from dlstudio.explain.result import Explanation
-from dlstudio.explain.subject import Subject
-from dlstudio.explain.untouched import untouched
 
 __all__ = ["input_invariance", "max_sensitivity", "moves_with_data", "parameter_randomisation", "scale_of"]
 

@@ -11,15 +11,15 @@ import numpy as np
 import numpy.typing as npt
 
 from dlstudio.errors import DLStudioError
-from dlstudio.explain.agreement_result import AGREE, AgreementResult, findings_of, mean_of_pairs
 from dlstudio.explain.methods import METHODS, method_named
-from dlstudio.explain.ranks import centred_ranks, top_overlap
+from dlstudio.explain.quality.agreement_result import AGREE, AgreementResult, findings_of, mean_of_pairs
+from dlstudio.explain.quality.ranks import centred_ranks, top_overlap
 from dlstudio.explain.result import Explanation, names_of
 from dlstudio.explain.words import UNSIGNED
 from dlstudio.results import save
 
 if TYPE_CHECKING:
-    from dlstudio.explain.subject import Subject
+    from dlstudio.explain.quality.subject import Subject
 
 __all__ = ["COMPARED", "compare_explanations", "shares_of"]
 
@@ -69,8 +69,8 @@ def compare_explanations(
         >>> board = dls.compare_explanations(model, x, target=1, methods=("shapley", "saliency"))
         >>> board.agreement, board.frame()[["method", "other", "rank_correlation", "reason"]]
     """
-    from dlstudio.explain.counted import counted
-    from dlstudio.explain.subject import subject_of
+    from dlstudio.explain.quality.counted import counted
+    from dlstudio.explain.quality.subject import subject_of
 
     names = list(dict.fromkeys(method_named(name).name for name in (COMPARED if methods is None else methods)))
     if len(names) < 2:
@@ -173,7 +173,7 @@ def _shape(explanation: Explanation) -> tuple[int, ...]:
 
 
 def _reasons(found: Sequence[Explanation], correlation: Array) -> tuple[tuple[str, str, tuple[str, ...]], ...]:
-    from dlstudio.explain.disagreement import known_reasons
+    from dlstudio.explain.quality.disagreement import known_reasons
 
     sound = [i for i, e in enumerate(found) if e.verdict != "refused"]
     pairs = [(i, j) for i in sound for j in sound if i < j and correlation[i, j] < AGREE]

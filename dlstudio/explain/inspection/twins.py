@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from dlstudio.explain.functions import ACTIVATIONS
+from dlstudio.explain.inspection.functions import ACTIVATIONS
 
 __all__ = ["as_windows", "is_activation", "module_for", "own", "sides", "twin_of", "windows"]
 

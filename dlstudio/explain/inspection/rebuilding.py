@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from dlstudio.explain.functions import ACTIVATIONS, plain_name
-from dlstudio.explain.twins import as_windows, is_activation, module_for, own, sides, twin_of, windows
+from dlstudio.explain.inspection.functions import ACTIVATIONS, plain_name
+from dlstudio.explain.inspection.twins import as_windows, is_activation, module_for, own, sides, twin_of, windows
 
 __all__ = ["Graph", "NotTraced", "traced"]
 

@@ -1,0 +1,253 @@
+"""Explain: why the model of a run decided as it did, row by row and over all, and what would change its mind."""
+
+from typing import Any
+
+import streamlit as st
+
+from dlstudio import app
+from dlstudio.errors import DLStudioError
+from dlstudio.explain.exploring import (
+    PREDICTED,
+    Field,
+    blanked,
+    fields,
+    offered,
+    outcome,
+    outcomes,
+    outputs_offered,
+    sentence,
+    story,
+    try_out,
+    typical,
+    with_text,
+)
+from dlstudio.explain.result import Explanation
+from dlstudio.explain.session import Session, explain_run
+from dlstudio.explain.words import headline, method_title
+from dlstudio.figures import explanation as figures
+from dlstudio.figures.explored import changed, features_of, overall, views
+from dlstudio.runs.run import open_run
+from dlstudio.summary.words import KeyNumber
+
+CHART = {"displaylogo": False, "modeBarButtonsToRemove": ["lasso2d", "select2d", "autoScale2d"]}
+PAGES = ("One row", "All rows", "What if")
+BEST = "The method that suits the model"
+N_SHOWN, N_COLUMNS = 8, 4
+MOST_S = 120.0
+
+
+def chart(figure: object, key: str, alt: str) -> None:
+    st.plotly_chart(figure, key=key, theme=None, config=CHART, alt=alt)
+
+
+def pick() -> str | None:
+    """The run in the address, else the latest that has an explanation; the reader may choose another."""
+    frame = app.run_table()
+    names = {str(key): str(name) for key, name in zip(frame["key"], frame["name"], strict=True)}
+    if not names:
+        st.info("No runs yet. Start one with `dlstudio demo`, `dlstudio train` or from a notebook.")
+        return None
+    asked = st.query_params.get("run")
+    if asked is not None and asked not in names:
+        try:
+            known = open_run(asked)
+            names[known.key] = known.name  # by its name, or newer than the table
+            asked = known.key
+        except DLStudioError as error:
+            app.note(error)
+            asked = None
+    if asked is None:
+        asked = next((key for key in list(names)[:100] if app.explanations_of(key)), next(iter(names)))
+    chosen = st.selectbox(
+        "Run", list(names), index=list(names).index(asked), format_func=lambda key: f"{names[key]}  ({key})", key="run"
+    )
+    if chosen != st.query_params.get("run"):
+        st.query_params["run"] = chosen
+    return chosen
+
+
+def compute(key: str, known: Explanation | None) -> None:
+    """Offer to explain the run, or to explain it another way; what comes out is saved with it."""
+    methods = offered(known.modality) if known else {}
+    outputs = outputs_offered(known) if known else {}
+    with st.form("compute", border=False):
+        left, middle, right = st.columns([4, 3, 2], vertical_alignment="bottom")
+        title = left.selectbox("Method", [BEST, *methods]) if known else BEST
+        about = middle.selectbox("Explain", list(outputs)) if outputs else None
+        pressed = (right if known else st).form_submit_button("Explain this run", type="primary")
+    if not pressed:
+        return
+    bar = st.progress(0.0, "Reading the model and the data …")
+    output = outputs.get(about, PREDICTED) if about else PREDICTED
+
+    def tell(done: int, of: int) -> None:
+        bar.progress(min(1.0, done / max(of, 1)), f"Explained {done:,} of {of:,} …")
+
+    try:
+        found = explain_run(
+            key,
+            method=methods.get(title, "auto"),
+            target=None if output == PREDICTED else output,
+            progress=tell,
+            max_seconds=MOST_S,
+        )
+    except (DLStudioError, RuntimeError, ValueError) as error:
+        bar.empty()
+        st.error("This run was not explained.")
+        app.note(error)
+        return
+    st.session_state["method"] = found.method
+    st.rerun()
+
+
+def choose_row(explanation: Explanation) -> int:
+    """The row that the reader looks at, counted within the explanation."""
+    n, notable = len(explanation), typical(explanation)
+    if not 1 <= st.session_state.get("row", 1) <= n:
+        st.session_state["row"] = 1
+    left, middle, right = st.columns([2, 4, 5], vertical_alignment="bottom")
+    at = int(left.number_input("Row", 1, n, key="row", help=f"1 to {n:,}, as they were explained")) - 1
+    with middle:
+        app.note(f"Row {int(explanation.rows[at]):,} of the data: {outcome(explanation, at)}")
+    with right, st.container(horizontal=True):
+        for name, place in notable.items():
+            st.button(name, key=f"jump-{name}", on_click=st.session_state.update, kwargs={"row": place + 1})
+    return at
+
+
+def one_row(explanation: Explanation, at: int) -> None:
+    opacity = 0.85
+    if explanation.modality == "image" and explanation.verdict != "refused":
+        opacity = st.slider("How strongly the map covers the image", 0.0, 1.0, 0.85, 0.05, key="opacity", width=320)
+    if explanation.modality == "text":
+        st.html(figures.tokens(explanation, at))
+    mapped = explanation.modality == "image" and explanation.attributions.ndim >= 3
+    figure = figures.overlay(explanation, at, opacity) if mapped else figures.figure_of(explanation, at)
+    chart(figure, "one", headline(explanation, at))
+    app.paragraphs(story(explanation, at))
+
+
+def all_rows(explanation: Explanation) -> None:
+    names = views(explanation)
+    left, right = st.columns(2)
+    view = left.selectbox("Show", names, key=f"view-{explanation.modality}")
+    feature = right.selectbox("Feature", features_of(explanation), key="feature") if view == "One feature" else None
+    chart(overall(explanation, view, feature), "all", headline(explanation))
+    app.paragraphs(story(explanation))
+
+
+def controls(session: Session, explanation: Explanation, at: int) -> tuple[Any, str]:
+    """Draw the form's controls; returns what was changed, and what there is to say of it."""
+    row, shape = int(explanation.rows[at]), session.dataset.input_shape
+    if explanation.modality == "text":
+        before = sentence(session, row)
+        text = st.text_area("Text", before, height=140, key=f"text-{row}")
+        if text == before:
+            return session.dataset.inputs[row : row + 1], "Nothing was changed."
+        ids, unknown = with_text(session, text)
+        return ids, f"Unknown to the model: {', '.join(unknown)}." if unknown else ""
+    if explanation.modality == "image":
+        left, right = st.columns(2)
+        lines = left.slider("Lines to blank out", 0, shape[-2], (shape[-2] // 3, 2 * shape[-2] // 3))
+        across = right.slider("Columns to blank out", 0, shape[-1], (shape[-1] // 3, 2 * shape[-1] // 3))
+        return blanked(session, row, lines, across), ""
+    if explanation.modality == "sequence":
+        left, right = st.columns(2)
+        steps = left.slider("Steps to blank out", 0, shape[0], (shape[0] // 3, 2 * shape[0] // 3))
+        channel = right.selectbox("Channel", [None, *session.dataset.feature_names], format_func=lambda c: c or "all")
+        return blanked(session, row, steps, channel), ""
+    weight = dict(zip(explanation.feature_names, abs(explanation.by_feature[at]).tolist(), strict=False))
+    offers = sorted(fields(session, row), key=lambda field: -weight.get(field.name, 0.0))
+    others = {field.name: field for field in offers[N_SHOWN:]}
+    shown = [*offers[:N_SHOWN], *(others[name] for name in st.session_state.get("also", []) if name in others)]
+    columns = st.columns(N_COLUMNS)
+    values = {
+        field.name: control(columns[place % N_COLUMNS], field, f"{field.name}-{row}")
+        for place, field in enumerate(shown)
+    }
+    edits = {field.name: values[field.name] for field in shown if values[field.name] != field.value}
+    beyond = [f.name for f in shown if f.name in edits and not f.choices and not f.low <= edits[f.name] <= f.high]
+    note = f"Beyond anything in the data: {', '.join(beyond)}." if beyond else ""
+    return edits, note if edits else "Nothing was changed."
+
+
+def control(place: Any, field: Field, key: str) -> Any:
+    name = app.plain(field.name)
+    if field.choices:
+        options = [*field.choices, *([field.value] if field.value not in field.choices else [])]
+        return place.selectbox(name, options, index=options.index(field.value), key=key)
+    step = field.step or None
+    tip = f"In the data from {field.low:g} to {field.high:g}."
+    return place.number_input(name, value=field.value, step=step, format="%.6g", key=key, help=tip)
+
+
+def what_if(key: str, explanation: Explanation, at: int) -> None:
+    if explanation.verdict == "refused":
+        app.note("This explanation was refused, so nothing is tried on it.")
+        return
+    try:
+        with app.session_of(key) as session:
+            trial(session, explanation, at)
+    except DLStudioError as error:
+        app.note(error)
+
+
+def trial(session: Session, explanation: Explanation, at: int) -> None:
+    """The form, and below it the model's answer as the row is and as it was changed."""
+    app.note("Change something about this row, and see what the model would say then.")
+    if explanation.modality == "tabular":
+        st.multiselect("Also change", list(explanation.feature_names), key="also", placeholder="More columns")
+    now = (explanation.run, explanation.method, at)
+    with st.form("trial"):
+        edited, said = controls(session, explanation, at)
+        pressed = st.form_submit_button("Try it", type="primary")
+    if pressed:
+        st.session_state["tried"] = (now, try_out(session, explanation, at, edited), said)
+    known, tried, said = st.session_state.get("tried", (None, None, ""))
+    if tried is None or known != now:
+        return
+    app.cards(
+        KeyNumber(label=name, text=f"{before} → {after}", meaning="As the row is, and as it was changed.")
+        for name, before, after in outcomes(tried)
+    )
+    if said:
+        app.note(said)
+    app.paragraphs([headline(tried, 1)])
+    if tried.modality == "text":
+        st.html(figures.tokens(tried, 1))
+    chart(changed(tried), "tried", headline(tried, 1))
+
+
+def draw(key: str) -> None:
+    saved = app.explanations_of(key)
+    if not saved:
+        app.note("Nothing is saved yet that explains this run. It takes from seconds to two minutes.")
+        compute(key, None)
+        return
+    if st.session_state.get("method") not in saved:
+        st.session_state["method"] = next(iter(saved))
+    if len(saved) > 1:
+        st.segmented_control(
+            "Explained by", list(saved), format_func=lambda name: method_title(saved[name]), key="method", required=True
+        )
+    explanation = saved[st.session_state["method"]]
+    app.verdict(explanation)
+    page = st.segmented_control(
+        "Page", PAGES, default=PAGES[0], key="page", required=True, label_visibility="collapsed"
+    )
+    if page == "All rows":
+        all_rows(explanation)
+    else:
+        at = choose_row(explanation)
+        if page == "What if":
+            what_if(key, explanation, at)
+        else:
+            one_row(explanation, at)
+    with st.expander("Explain it another way"):
+        compute(key, explanation)
+
+
+app.heading("Explain")
+chosen = pick()
+if chosen is not None:
+    draw(chosen)

@@ -1,0 +1,1 @@
+"""Explanations by concepts that people can point at, instead of by inputs."""

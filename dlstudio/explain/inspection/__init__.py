@@ -1,0 +1,1 @@
+"""What a model runs, what explanation methods cannot see of it, and how a copy is mended."""

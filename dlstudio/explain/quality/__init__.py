@@ -1,0 +1,1 @@
+"""Explanations put to the test: scores of one, and the agreement of several."""

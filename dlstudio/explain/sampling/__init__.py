@@ -1,0 +1,1 @@
+"""Shapley values of any function: coalitions of features, played in big batches."""

@@ -1,0 +1,46 @@
+"""Pieces of HTML that the explorer's pages share; every text in them is escaped."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable
+
+from dlstudio.errors import DLStudioError
+from dlstudio.explain.exploring import evidence
+from dlstudio.explain.result import Explanation
+from dlstudio.explain.words import method_title, verdict_line
+
+_PILLS = {"ok": "Sound", "suspect": "Suspect", "refused": "Refused"}
+
+
+def head(explanation: Explanation, name: str) -> str:
+    """What is explained and how, and whether it can be believed."""
+    n = len(explanation)
+    about = f"{method_title(explanation)} · {n:,} row{'' if n == 1 else 's'}"
+    findings = "".join(
+        f'<div class="dls-finding">{html.escape(sentence)} <i>{html.escape(remedy)}</i></div>'
+        for sentence, remedy in evidence(explanation)
+    )
+    verdict = explanation.verdict
+    return (
+        f'<div class="dls-title"><span class="dls-name">{html.escape(name)}</span>'
+        f'<span class="dls-what">{html.escape(about)}</span>'
+        f'<span class="dls-verdict" data-verdict="{verdict}">{_PILLS[verdict]}</span></div>'
+        f'<div class="dls-band" data-verdict="{verdict}">{html.escape(verdict_line(explanation))}{findings}</div>'
+    )
+
+
+def paragraphs(texts: Iterable[str]) -> str:
+    """Plain paragraphs."""
+    return '<div class="dls-words">' + "".join(f"<p>{html.escape(text)}</p>" for text in texts) + "</div>"
+
+
+def note(words: str) -> str:
+    """A quiet line."""
+    return f'<span class="dls-said" role="status">{html.escape(words)}</span>'
+
+
+def complaint(error: Exception) -> str:
+    """What went wrong, for those who saw no cell fail."""
+    words = str(error) if isinstance(error, DLStudioError) else repr(error)
+    return f'<span class="dls-error" role="alert">{html.escape(words)}</span>'

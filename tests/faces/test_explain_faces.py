@@ -1,0 +1,333 @@
+"""Explorer, board page and report show one saved explanation alike, in real browsers, and any text as text."""
+
+from __future__ import annotations
+
+import dataclasses
+import html
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import numpy as np
+import pytest
+from streamlit.testing.v1 import AppTest
+
+import dlstudio as dls
+from dlstudio import app, reports, results, shipped
+from dlstudio.explain.exploring import story, typical
+from dlstudio.explain.result import Explanation
+from dlstudio.explain.session import PREFIX, Session, explain_run, saved_explanations
+from dlstudio.explain.words import headline, verdict_line
+from dlstudio.figures import explanation as figures
+from dlstudio.results import Finding
+from dlstudio.runs.run import Run
+from dlstudio.widgets.explorer import Explorer
+
+PATIENCE_MS = 120_000
+EVIL = "<script>alert(1)</script> [x](javascript:alert(2)) :red[$x$]"
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    with pytest.MonkeyPatch.context() as patch:
+        path = tmp_path_factory.mktemp("explained") / "home"
+        patch.setenv("DLSTUDIO_HOME", str(path))
+        yield path
+
+
+@pytest.fixture(scope="module")
+def run(home: Path) -> Run:
+    recipe = dls.Recipe(data="mortgage", model="mlp", epochs=2, name="explained", device="cpu")
+    return dls.fit(recipe, progress=False)
+
+
+@pytest.fixture(scope="module")
+def explained(run: Run) -> Explanation:
+    explain_run(run, np.arange(20, 40), method="integrated_gradients", progress=False)
+    return saved_explanations(run)["integrated_gradients"]
+
+
+@pytest.fixture(scope="module")
+def evil(explained: Explanation, run: Run) -> Run:
+    """A run whose explanation carries markup wherever a text can stand, and is suspect."""
+    recipe = dls.Recipe(data="mortgage", model="mlp", epochs=1, name=EVIL, device="cpu")
+    other = dls.fit(recipe, progress=False)
+    finding = Finding(code="DLS402", severity="warning", sentence=f"{EVIL} is wrong.", remedy=EVIL)
+    assert explained.labels is not None
+    labels = explained.labels.astype(f"<U{len(EVIL)}")
+    labels[:, 1] = EVIL
+    bad = dataclasses.replace(
+        explained, run=other.key, feature_names=(EVIL, *explained.feature_names[1:]), class_names=("no", EVIL),
+        labels=labels, verdict="suspect", findings=(finding,), model=EVIL, why=EVIL,
+    )  # fmt: skip
+    results.save(bad, other.folder / "results", f"{PREFIX}{bad.method}")
+    return other
+
+
+@pytest.fixture
+def page_of() -> Callable[..., AppTest]:
+    def open_page(key: str, **state: Any) -> AppTest:
+        opened = AppTest.from_file(shipped.path("apps/board.py"), default_timeout=120)
+        opened.query_params["run"] = key
+        for name, value in state.items():
+            opened.session_state[name] = value
+        opened.switch_page("board_pages/explain.py").run()
+        assert not opened.exception
+        return opened
+
+    return open_page
+
+
+def markup(opened: AppTest) -> str:
+    return html.unescape("\n".join(element.proto.body for element in opened.get("html")))
+
+
+def drawn(opened: AppTest) -> list[dict[str, Any]]:
+    return [json.loads(element.proto.spec) for element in opened.get("plotly_chart")]
+
+
+def bars_of(figure: dict[str, Any]) -> list[Any]:
+    """The names beside the bars, which say which reasons are drawn and in which order."""
+    return list(figure["layout"]["yaxis"]["ticktext"])
+
+
+def test_widget_page_and_report_say_and_draw_the_same(
+    explained: Explanation, run: Run, page_of: Callable[..., AppTest], tmp_path: Path
+) -> None:
+    explorer = Explorer(explained)
+    at = typical(explained)["Most doubtful"]
+    explorer.show_row(at)
+    widget = html.unescape(explorer.head.value + explorer.reasons.value)
+    board = page_of(run.key, row=at + 1)
+    report = reports.report("explain", run=run, out=tmp_path / "explain.html").read_text()
+    body = html.unescape(report.split("<main>")[1].split("</main>")[0])
+    for text in (verdict_line(explained), *story(explained, at)[:-1]):
+        assert text in widget and text in markup(board) and text in body, text
+    assert headline(explained) in body and headline(explained) in html.unescape(explorer.summary.value)
+
+    expected = json.loads(figures.figure_of(explained, at).to_json())
+    assert json.loads(explorer.picture.figure.to_json()) == expected
+    (on_page,) = drawn(board)
+    assert bars_of(on_page) == bars_of(expected) and on_page["data"][0]["x"] == expected["data"][0]["x"]
+    in_report = [json.loads(spec) for spec in re.findall(r"<script[^>]*figure-data[^>]*>(.*?)</script>", report)]
+    assert any(spec["data"] == expected["data"] for spec in in_report)
+    explorer.close()
+
+
+def test_a_report_explains_what_was_not_explained_yet(home: Path, tmp_path: Path) -> None:
+    recipe = dls.Recipe(data="mortgage", model="mlp", epochs=1, name="bare", device="cpu")
+    bare = dls.fit(recipe, progress=False)
+    assert saved_explanations(bare) == {}
+    page = html.unescape(reports.report("explain", run=bare).read_text())
+    (found,) = saved_explanations(bare).values()
+    assert len(found) == 100 and verdict_line(found) in page
+    for at in typical(found).values():
+        assert headline(found, at) in page
+
+
+def test_a_refused_explanation_is_told_and_not_drawn(
+    explained: Explanation, run: Run, page_of: Callable[..., AppTest], tmp_path: Path
+) -> None:
+    finding = Finding(code="DLS401", severity="critical", sentence="It does not add up.", remedy="Raise n_steps.")
+    names = tuple(f"column {at}" for at in range(len(explained.feature_names)))
+    bad = dataclasses.replace(explained, verdict="refused", findings=(finding,), method="saliency", feature_names=names)
+    path = results.save(bad, run.folder / "results", f"{PREFIX}saliency")
+    try:
+        for page in ("One row", "All rows"):
+            board = page_of(run.key, method="saliency", page=page)
+            assert "does not add up" in markup(board) and "Raise n_steps." in markup(board)
+            assert all("column " not in json.dumps(figure) for figure in drawn(board))
+        assert "nothing is tried" in markup(page_of(run.key, method="saliency", page="What if"))
+    finally:
+        path.unlink()
+    body = reports.report("explain", run=run, out=tmp_path / "again.html").read_text()
+    assert "column 0" not in body
+
+
+def test_the_page_tries_a_changed_row(explained: Explanation, run: Run, page_of: Callable[..., AppTest]) -> None:
+    board = page_of(run.key, page="What if", row=4)
+    row = int(explained.rows[3])
+    weights = dict(zip(explained.feature_names, abs(explained.by_feature[3]), strict=True))
+    numbers = {item.label: item for item in board.number_input if item.label in weights}
+    name = max(numbers, key=lambda label: weights[label])
+    numbers[name].set_value(3.0)
+    next(button for button in board.button if button.label == "Try it").click().run()
+    assert not board.exception
+    session = Session(run)
+    for chance in session.probabilities(session.edited(row, {name: 3.0}))[0]:
+        assert f"→ {100 * chance:.1f} %" in markup(board)
+    (figure,) = drawn(board)
+    assert any(f"{name} = " in text and "→ 3" in text for text in bars_of(figure))
+
+
+def test_the_page_explains_a_run_for_the_first_time(home: Path, page_of: Callable[..., AppTest]) -> None:
+    recipe = dls.Recipe(data="mortgage", model="mlp", epochs=1, name="unexplained", device="cpu")
+    fresh = dls.fit(recipe, progress=False)
+    board = page_of(fresh.key)
+    assert "Nothing is saved yet" in markup(board)
+    next(button for button in board.button if button.label == "Explain this run").click().run()
+    assert not board.exception
+    (found,) = saved_explanations(fresh).values()
+    assert verdict_line(found) in markup(board)
+
+
+def test_a_run_that_cannot_be_explained_says_why(home: Path, page_of: Callable[..., AppTest]) -> None:
+    from dlstudio.runs.recorder import record
+
+    with record("no model") as rec:
+        rec.log({"loss": 1.0}, step=1)
+    board = page_of(rec.run.key)
+    next(button for button in board.button if button.label == "Explain this run").click().run()
+    assert not board.exception and "Expected" in markup(board)
+
+
+def test_labels_show_markup_as_it_is() -> None:
+    assert app.plain(":red[$x$] a_b <i>") == r"\:red\[\$x\$\] a\_b \<i\>"
+
+
+@pytest.mark.browser
+@pytest.mark.timeout(600)
+def test_a_reviewer_reads_tries_and_jumps(
+    explained: Explanation, run: Run, free_port: Callable[[], int], page: Any, tmp_path: Path
+) -> None:
+    outside: list[str] = []
+    page.on("request", lambda request: outside.append(request.url) if "127.0.0.1" not in request.url else None)
+    server = app.serve("board", port=free_port(), block=False)
+    try:
+        page.set_default_timeout(PATIENCE_MS)
+        page.goto(f"{server.url}/explain?run={run.key}")
+        page.get_by_text(verdict_line(explained)).wait_for()
+        page.wait_for_selector(".js-plotly-plot .main-svg")
+        page.screenshot(path=tmp_path / "row.png")
+        at = typical(explained)["Most doubtful"]
+        page.get_by_role("button", name="Most doubtful").click()
+        page.get_by_text(headline(explained, at)[:60]).wait_for()
+        page.get_by_text("What if", exact=True).click()
+        page.get_by_role("button", name="Try it").click()
+        page.get_by_text("Nothing was changed.").wait_for()
+        page.wait_for_selector(".js-plotly-plot .main-svg")
+        page.screenshot(path=tmp_path / "what-if.png")
+        assert (tmp_path / "what-if.png").stat().st_size > 10_000
+    finally:
+        server.stop()
+    assert [url for url in outside if not url.startswith(("data:", "blob:"))] == []
+    assert page.faults == []
+
+
+@pytest.mark.browser
+@pytest.mark.timeout(600)
+def test_text_of_a_user_is_text_on_the_board_and_in_the_report(
+    evil: Run, free_port: Callable[[], int], page: Any, tmp_path: Path
+) -> None:
+    dialogs: list[str] = []
+    page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
+    page.set_default_timeout(PATIENCE_MS)
+    server = app.serve("board", port=free_port(), block=False)
+    try:
+        page.goto(f"{server.url}/explain?run={evil.key}")
+        for name in ("One row", "All rows", "What if"):
+            page.get_by_text(name, exact=True).click()
+            page.get_by_text(f"Suspect: {EVIL} is wrong.").first.wait_for()
+            page.wait_for_timeout(1500)
+            assert page.locator('[data-testid="stMain"] script').count() == 0
+            assert page.locator('[data-testid="stMain"] a[href*="javascript"]').count() == 0
+    finally:
+        server.stop()
+    written = reports.report("explain", run=evil, out=tmp_path / "evil.html")
+    page.goto(written.as_uri())
+    page.wait_for_selector(".js-plotly-plot .main-svg")
+    assert page.locator("h1").inner_text().startswith(EVIL)
+    assert page.locator("main script:not(.figure-data)").count() == 0
+    assert dialogs == [] and page.faults == []
+
+
+@pytest.fixture
+def lab(serve: Callable[..., str], free_port: Callable[[], int], home: Path, tmp_path: Path, page: Any) -> Any:
+    """Opens a JupyterLab notebook with one cell and runs it; returns the notebook's path."""
+    user, folder = tmp_path / "user", tmp_path / "notebooks"
+    settings = user / "settings" / "@jupyterlab" / "apputils-extension" / "notification.jupyterlab-settings"
+    settings.parent.mkdir(parents=True)
+    folder.mkdir()
+    settings.write_text(json.dumps({"fetchNews": "false", "checkForUpdates": False, "doNotDisturbMode": True}))
+    port = free_port()
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1"]
+    command += [f"--ServerApp.port={port}", "--ServerApp.port_retries=0", f"--ServerApp.root_dir={folder}"]
+    command += ["--IdentityProvider.token=", "--ServerApp.disable_check_xsrf=True"]
+    env = {"HOME": str(user), "JUPYTERLAB_SETTINGS_DIR": str(user / "settings"), "OMP_NUM_THREADS": "1"}
+    env |= {"JUPYTERLAB_WORKSPACES_DIR": str(user / "workspaces"), "DLSTUDIO_HOME": str(home)}
+    address = serve(command, port, path="/api/status", env=env)
+    page.set_default_timeout(PATIENCE_MS)
+
+    def open_cell(source: str) -> Path:
+        kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+        cell = nbformat.v4.new_code_cell(source)
+        path = folder / "explorer.ipynb"
+        nbformat.write(nbformat.v4.new_notebook(cells=[cell], metadata={"kernelspec": kernel}), path)
+        page.goto(f"{address}/doc/tree/{path.name}?reset")
+        page.wait_for_selector(".jp-Cell .cm-content >> visible=true")
+        page.locator(".jp-StatusBar-TextItem", has_text="| Idle").wait_for()
+        prompt = page.locator(".jp-InputPrompt").first
+        for _ in range(20):  # a page that has just loaded may not listen to its shortcuts yet
+            page.locator(".jp-CodeCell .cm-content").first.click()
+            page.keyboard.press("Control+Enter")
+            page.wait_for_timeout(1500)
+            if prompt.inner_text() != "[ ]:":
+                return path
+        raise AssertionError("the cell does not run")
+
+    return open_cell
+
+
+@pytest.mark.browser
+@pytest.mark.timeout(900)
+def test_an_engineer_explores_in_jupyterlab(explained: Explanation, run: Run, lab: Any, page: Any) -> None:
+    source = (
+        "import dlstudio as dls\nfrom dlstudio.explain.session import saved_explanations\n"
+        f"dls.show(saved_explanations({run.key!r})['integrated_gradients'])"
+    )
+    path = lab(source)
+    explorer = page.locator(".dls-explorer")
+    explorer.get_by_text(verdict_line(explained)).wait_for()
+    chart = explorer.locator(".dls-figure").first
+    page.wait_for_function("chart => chart.data?.length", arg=chart.element_handle())
+    names = page.evaluate("chart => chart.layout.yaxis.ticktext", chart.element_handle())
+    assert names == list(figures.figure_of(explained, 0).layout.yaxis.ticktext)
+
+    # Another row, another method.
+    explorer.get_by_role("spinbutton", name="Row").fill("8")
+    page.keyboard.press("Enter")
+    explorer.locator(".dls-words", has_text=headline(explained, 7)[:50]).wait_for()
+    explorer.get_by_label("Method").select_option(label="Feature ablation")
+    explorer.get_by_role("button", name="Compute").click()
+    explorer.locator(".dls-said", has_text="Feature ablation took").wait_for()
+    explorer.locator(".dls-what", has_text="Feature ablation").wait_for()
+
+    # All rows, then what would change the answer.
+    explorer.get_by_role("button", name="All rows").click()
+    explorer.get_by_label("Show").select_option(label="Spread")
+    page.wait_for_function(
+        "() => [...document.querySelectorAll('.dls-figure')].some(c => c.data?.[0]?.mode === 'markers')"
+    )
+    explorer.get_by_role("button", name="What if").click()
+    control = explorer.locator(".dls-form input[type=number]").first
+    control.fill("4")
+    control.press("Tab")
+    explorer.get_by_role("button", name="Try it").click()
+    explorer.locator(".dls-outcomes").wait_for()
+
+    # A notebook saved with all this is small, and the page can be loaded again.
+    before = path.stat().st_mtime_ns
+    page.keyboard.press("Control+s")
+    for _ in range(200):
+        if path.stat().st_mtime_ns != before:
+            break
+        page.wait_for_timeout(100)
+    assert path.stat().st_size < 100_000
+    page.reload()
+    explorer.get_by_text("Feature ablation ·").wait_for()
+    page.wait_for_function("() => [...document.querySelectorAll('.dls-figure')].some(c => c.data?.length)")
+    assert page.locator(".dls-fault:visible").count() == 0 and page.faults == []
