@@ -63,7 +63,7 @@ def prepare(
         return _frame(data, target, sensitive, groups, seed, name, missing)
     if isinstance(data, (tuple, list)) and len(data) == 2:
         if hasattr(data[0], "columns"):
-            return _joined(data[0], data[1], target, sensitive, groups, seed, name, missing)
+            return _frame(*_joined(data[0], data[1], target), sensitive, groups, seed, name, missing)
         _columns_need_frame(target, sensitive, groups)
         return from_arrays(*data, groups=groups, seed=seed, name=name or "arrays")
     if isinstance(data, Mapping):
@@ -105,17 +105,8 @@ def _frame(
     )
 
 
-def _joined(
-    frame: Any,
-    y: Any,
-    target: str | None,
-    sensitive: Sequence[str],
-    groups: Any,
-    seed: int,
-    name: str | None,
-    missing: str,
-) -> Dataset:
-    """Put a target that came beside its DataFrame into it, row by row."""
+def _joined(frame: Any, y: Any, target: str | None) -> tuple[Any, str]:
+    """Put a target that came beside its DataFrame into it, row by row; return both together and its name."""
     label = target or getattr(y, "name", None) or "target"
     if label in frame.columns:
         raise DLStudioError(
@@ -126,7 +117,7 @@ def _joined(
     if len(y) != len(frame):
         raise DLStudioError("as many targets as rows", f"{len(frame):,} rows and {len(y):,} targets", "Align X and y.")
     values = y.array if hasattr(y, "array") else y
-    return _frame(frame.assign(**{label: values}), label, sensitive, groups, seed, name, missing)
+    return frame.assign(**{label: values}), label
 
 
 def _with_sensitive(

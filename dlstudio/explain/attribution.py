@@ -56,7 +56,7 @@ class Attributions:
 
 
 def attribute(
-    prepared: Prepared, runner: Runner, *, n_steps: int | None, n_samples: int | None, seed: int
+    prepared: Prepared, runner: Runner, *, n_steps: int | None = None, n_samples: int | None = None, seed: int = 0
 ) -> Attributions:
     """Run the method on all rows that time allows.
 
@@ -103,7 +103,7 @@ def _shapley(problem: Problem, runner: Runner, n_samples: int | None, seed: int)
             tick=runner.tick,
         )
         exact.append(found.exact)
-        return found.values, found.standard_error, part.outputs(), found.prediction, found.baseline_value
+        return found.values, found.standard_error, _plain(part.outputs()), found.prediction, found.baseline_value
 
     exact: list[bool] = []
     parts = runner.over_rows(len(problem), 1, work)
@@ -181,8 +181,8 @@ def _draw(
         for repeat in range(repeats):
             _seed(seed, rows.start, repeat)
             with _their_errors(method):
-                drawn.append(_by_token(compute(part, limit, runner.tick), prepared).cpu())
-        return torch.stack(drawn), _reference_values(part, method, limit).cpu(), part.outputs().cpu()
+                drawn.append(_plain(_by_token(compute(part, limit, runner.tick), prepared)))
+        return torch.stack(drawn), _plain(_reference_values(part, method, limit)), _plain(part.outputs())
 
     least = 2 if method.name == "feature_permutation" else 1
     parts = runner.over_rows(len(problem), width_of(method.name, problem), work, least=least)
@@ -262,6 +262,12 @@ def _seed(seed: int, row: int, repeat: int) -> None:
 
 def _by_token(values: torch.Tensor, prepared: Prepared) -> torch.Tensor:
     return values.sum(dim=-1) if prepared.embedded and values.dim() == 3 else values
+
+
+def _plain(values: torch.Tensor) -> torch.Tensor:
+    """Bring a tensor to the CPU, in a type that numpy has."""
+    values = values.detach().cpu()
+    return values.float() if values.dtype in (torch.bfloat16, torch.float16) else values
 
 
 def _sums(values: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:

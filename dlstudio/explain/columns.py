@@ -13,7 +13,7 @@ import torch
 from dlstudio.data.dataset import Dataset
 from dlstudio.errors import DLStudioError, unknown_name
 
-__all__ = ["TableColumn", "edited", "read_columns"]
+__all__ = ["TableColumn", "edited", "line_of", "read_columns"]
 
 Array = npt.NDArray[Any]
 MISSING = "missing"
@@ -27,7 +27,7 @@ class TableColumn:
         name: as in the table.
         features: positions in the model's input that it decides.
         labels: its categories, one a feature in their order; () for numbers.
-        numbers: float (n,), the raw numbers of all rows, NaN where missing; None for categories.
+        numbers: float (n,), the raw numbers of all rows, NaN where missing or coded so; None for categories.
         offset, slope: a number enters the input as ``(number - offset) / slope``.
         step: 1 where all numbers are whole, else 0.
     """
@@ -126,8 +126,7 @@ def _read(name: str, features: tuple[int, ...], names: tuple[str, ...], inputs: 
     frame = dataset.frame
     if frame is None or name not in frame.columns:
         return TableColumn(name=name, features=features, numbers=encoded)
-    numbers = frame[name].to_numpy(dtype=np.float64, na_value=np.nan)
-    offset, slope = _line(numbers, encoded)
+    offset, slope, numbers = line_of(frame[name], encoded)
     known = numbers[np.isfinite(numbers)]
     whole = bool(len(known)) and bool(np.all(known == np.round(known)))
     return TableColumn(
@@ -135,20 +134,26 @@ def _read(name: str, features: tuple[int, ...], names: tuple[str, ...], inputs: 
     )
 
 
-def _line(numbers: Array, encoded: Array) -> tuple[float, float]:
-    """Return offset and slope of the straight line from encoded to raw numbers; it was standardised.
+def line_of(raw: Any, encoded: Array) -> tuple[float, float, Array]:
+    """Return offset and slope with ``raw = slope * encoded + offset``, and the raw numbers, NaN where one is missing.
 
-    The two points are taken from the middle: extreme numbers may be codes for "unknown", which were replaced.
+    Data sets keep no encoder, so both are read off the rows. Missing values were filled, some of them behind codes
+    such as 999: those rows do not lie on the line that all others share.
     """
-    known = np.flatnonzero(np.isfinite(numbers))
-    known = known[np.argsort(numbers[known], kind="stable")]
-    for share in (0.2, 0.05, 0.0):
-        if not len(known):
-            break
-        low, high = known[int(share * (len(known) - 1))], known[int((1 - share) * (len(known) - 1))]
-        if encoded[high] != encoded[low] and numbers[high] != numbers[low]:
-            slope = float((numbers[high] - numbers[low]) / (encoded[high] - encoded[low]))
-            return float(numbers[low] - slope * encoded[low]), slope
-    if not len(known):
-        return 0.0, 1.0
-    return float(numbers[known[0]] - encoded[known[0]]), 1.0  # constant: it was only centred
+    if raw is None:
+        return 0.0, 1.0, encoded
+    numbers = raw.to_numpy(dtype=np.float64, na_value=np.nan)
+    rows = np.flatnonzero(np.isfinite(numbers))
+    rows = rows[np.argsort(encoded[rows], kind="stable")]
+    half = len(rows) // 2
+    ones, others = rows[: len(rows) - half], rows[half:]
+    width = encoded[others] - encoded[ones]
+    apart = width > 1e-6
+    slope = float(np.median((numbers[others] - numbers[ones])[apart] / width[apart])) if apart.any() else 1.0
+    offset = float(np.median(numbers[rows] - slope * encoded[rows])) if len(rows) else 0.0
+    on_line = np.abs(numbers - slope * encoded - offset) <= 1e-3 * abs(slope)
+    if slope == 0 or on_line.sum() < len(rows) / 2:
+        return 0.0, 1.0, encoded
+    if apart.any():
+        slope, offset = (float(item) for item in np.polyfit(encoded[on_line], numbers[on_line], 1))
+    return offset, slope, np.where(on_line, numbers, np.nan)

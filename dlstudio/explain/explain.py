@@ -98,9 +98,9 @@ def explain(
         "baselines": baselines,
         "layer": layer,
         "neuron": neuron,
+        "repair": repair,
         "n_steps": n_steps,
         "n_samples": n_samples,
-        "repair": repair,
         "max_batch": max_batch,
         "max_seconds": max_seconds,
         "progress": progress,
@@ -117,11 +117,11 @@ def explain(
     }
     if not isinstance(model, (Run, str)):
         return explain_inputs(model, inputs, **how, **what)
-    known = [name for name, value in what.items() if value not in (None, ())]
-    if known:
-        raise DLStudioError(
-            "a run without " + ", ".join(known) + ", which its data set decides",
-            f"{known[0]}={what[known[0]]!r}",
-            "Leave it out, or explain the model: dls.explain(dls.load_model(run), inputs, ...).",
-        )
+    for name, value in what.items():
+        if value is not None and not (isinstance(value, (tuple, list)) and not value):
+            raise DLStudioError(
+                f"a run without {name}, which its data set decides",
+                f"{name}={value!r}",
+                "Leave it out, or explain the model: dls.explain(dls.load_model(run), inputs, ...).",
+            )
     return explain_run(model, inputs, **how)

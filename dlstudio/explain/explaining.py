@@ -10,51 +10,44 @@ import numpy as np
 import torch
 from torch import nn
 
-from dlstudio.errors import DLStudioError, unknown_name
+from dlstudio.errors import DLStudioError
 from dlstudio.explain.attribution import Attributions, attribute
 from dlstudio.explain.gate import judge, output_range_of, verdict_of
 from dlstudio.explain.inspection.untouched import untouched
 from dlstudio.explain.prepare import Prepared, prepare
 from dlstudio.explain.result import Explanation
-from dlstudio.explain.running import Cancel, Runner, default_batch, no_memory
+from dlstudio.explain.running import Runner, default_batch, no_memory
 from dlstudio.explain.tokens import read_tokens
 
 __all__ = ["explain_inputs"]
 
-MODALITIES = ("tabular", "image", "text", "sequence")
+PRECISION = ("n_steps", "n_samples", "seed")
+LIMITS = ("max_seconds", "progress", "cancel")
 
 
 def explain_inputs(
     model: nn.Module | Callable[..., Any],
     inputs: Any,
     *,
-    target: Any = None,
-    method: str = "auto",
-    baselines: Any = None,
     feature_names: Sequence[str] = (),
-    feature_mask: Any = None,
     class_names: Sequence[str] = (),
-    modality: str | None = None,
-    layer: str | nn.Module | None = None,
-    neuron: int | tuple[int, ...] = (),
-    output: str | int | None = None,
     tokenizer: Any = None,
-    n_steps: int | None = None,
-    n_samples: int | None = None,
-    repair: bool = True,
     max_batch: int | None = None,
-    max_seconds: float | None = None,
-    progress: bool | Callable[[int, int], None] = True,
-    cancel: Cancel | None = None,
-    seed: int = 0,
+    **options: Any,
 ) -> Explanation:
-    """Explain what a model says of inputs; see `dlstudio.explain` for the arguments and what comes back."""
+    """Explain what a model says of inputs; see `dlstudio.explain` for the arguments and what comes back.
+
+    Args:
+        model, inputs, feature_names, class_names, tokenizer: what is explained, and what it is called.
+        max_batch: the most rows the model is given at once.
+        options: the other arguments; each goes to `prepare`, to `attribute` or to the `Runner`.
+    """
     if not callable(model):
         raise DLStudioError("a torch.nn.Module, a function or a run", type(model).__name__, "Pass the trained model.")
     if inputs is None:
         raise DLStudioError("inputs to explain", "None", "Pass rows, such as a batch of test inputs.")
-    if modality is not None and modality not in MODALITIES:
-        raise unknown_name("modality", modality, MODALITIES)
+    precision = {name: options.pop(name) for name in PRECISION if name in options}
+    limits = {name: options.pop(name) for name in LIMITS if name in options}
     started = time.perf_counter()
     counted = 0
 
@@ -64,31 +57,19 @@ def explain_inputs(
 
     with untouched(*([model] if isinstance(model, nn.Module) else [])):
         try:
-            prepared = prepare(
-                model,
-                inputs,
-                target=target,
-                method=method,
-                baselines=baselines,
-                feature_mask=feature_mask,
-                class_names=tuple(map(str, class_names)),
-                modality=modality,
-                layer=layer,
-                neuron=neuron,
-                output=output,
-                repair=repair,
-            )
+            prepared = prepare(model, inputs, class_names=tuple(map(str, class_names)), **options)
         except torch.OutOfMemoryError as error:
             raise no_memory(error) from error
         before_s = time.perf_counter() - started
         batch = default_batch(prepared.problem.inputs[0]) if max_batch is None else max_batch
-        runner = Runner(max_batch=batch, max_seconds=max_seconds, progress=progress, cancel=cancel)
+        runner = Runner(max_batch=batch, **limits)
         counter = prepared.problem.module.register_forward_pre_hook(count)
         try:
-            found = attribute(prepared, runner, n_steps=n_steps, n_samples=n_samples, seed=seed)
+            found = attribute(prepared, runner, **precision)
         finally:
             counter.remove()
     name = type(model).__name__ if isinstance(model, nn.Module) else getattr(model, "__name__", "function")
+    seed = precision.get("seed", 0)
     return _result(prepared, found, feature_names, class_names, tokenizer, name, seed, counted, started, before_s)
 
 
@@ -120,6 +101,7 @@ def _result(
     values, errors = found.values, found.errors
     names = tuple(map(str, feature_names)) or given.columns
     shown = given.inputs[:n].cpu()
+    shown = shown.float() if shown.is_floating_point() and shown.element_size() < 4 else shown
     shared = None
     if given.mask is not None and method.name != "layer_conductance":
         values, errors, merged = _by_player(values, errors, prepared, names)

@@ -27,6 +27,7 @@ from dlstudio.results import Finding
 
 __all__ = ["Prepared", "prepare"]
 
+MODALITIES = ("tabular", "image", "text", "sequence")
 EXACT_FEATURES = 12
 MANY_PLAYERS = 200
 PATCHES = 49
@@ -59,22 +60,24 @@ def prepare(
     model: Any,
     inputs: Any,
     *,
-    target: Any,
-    method: str,
-    baselines: Any,
-    feature_mask: Any,
-    class_names: Sequence[str],
-    modality: str | None,
-    layer: str | nn.Module | None,
-    neuron: int | tuple[int, ...],
-    output: str | int | None,
-    repair: bool,
+    class_names: Sequence[str] = (),
+    target: Any = None,
+    method: str = "auto",
+    baselines: Any = None,
+    feature_mask: Any = None,
+    modality: str | None = None,
+    layer: str | nn.Module | None = None,
+    neuron: int | tuple[int, ...] = (),
+    output: str | int | None = None,
+    repair: bool = True,
 ) -> Prepared:
     """Check everything that can be checked before the first attribution; see `dlstudio.explain` for the arguments.
 
     Raises:
         DLStudioError: something does not fit, with what to do.
     """
+    if modality not in (None, *MODALITIES):
+        raise unknown_name("modality", modality, MODALITIES)
     given = read_inputs(model, inputs)
     wrapped, shape = try_model(model, given.inputs, given.extra, given.names, output)
     findings: list[Finding] = []

@@ -109,7 +109,7 @@ def test_rows_that_are_not_there(run: Run, rows: Any, words: str) -> None:
 
 
 def test_options_that_the_data_decide(run: Run) -> None:
-    with pytest.raises(DLStudioError, match="feature_names, which its data set decides"):
+    with pytest.raises(DLStudioError, match="without feature_names, which its data set decides"):
         explain(run, [1], feature_names=("a",), progress=False)
 
 

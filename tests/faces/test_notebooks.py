@@ -59,7 +59,8 @@ def test_the_second_tutorial_runs(tmp_path: Path, fresh_home: Path) -> None:
         execution_timeout=240,
     )
     outputs = [output for cell in done.cells for output in cell.get("outputs", ())]
-    views = [output for output in outputs if "application/vnd.jupyter.widget-view+json" in output.get("data", {})]
+    shown = [output for output in outputs if output.output_type == "execute_result"]  # bars are displayed meanwhile
+    views = [output for output in shown if "application/vnd.jupyter.widget-view+json" in output.get("data", {})]
     assert len(views) == 4  # the explorer, agreement, scores, counterfactuals
     printed = "".join(output.get("text", "") for output in outputs if output.output_type == "stream")
     assert "refused - misses the output by" in printed and "Repaired before explaining" in printed

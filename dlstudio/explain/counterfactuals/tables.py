@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from dlstudio.errors import DLStudioError
+from dlstudio.explain.columns import line_of
 from dlstudio.explain.counterfactuals.constraints import Constraints, category_column, check_names, number_column
 from dlstudio.explain.counterfactuals.space import Array, Column, Space
 
@@ -84,7 +85,7 @@ def space_of_dataset(dataset: Dataset, row: Array, at: int | None, constraints: 
             columns.append(_one_hot(row, name, features, names, constraints, shown=shown))
             continue
         encoded = dataset.inputs[:, features[0]].numpy().astype(np.float64)
-        offset, slope, numbers = _units(raw, encoded)
+        offset, slope, numbers = line_of(raw, encoded)
         current = float(numbers[at]) if at is not None else _near(row[features[0]] * slope + offset, numbers, slope)
         lacking = bool(np.isnan(current)) or (len(features) > 1 and row[features[1]] != 0)
         known = numbers[train]
@@ -144,31 +145,6 @@ def _one_hot(
     return category_column(
         name, features, labels, np.eye(len(features)), current, constraints, shown=shown if current < 0 else None
     )
-
-
-def _units(raw: Any, encoded: Array) -> tuple[float, float, Array]:
-    """Return offset and slope with ``raw = slope * encoded + offset``, and the raw numbers, NaN where one is missing.
-
-    Data sets keep no encoder, so both are read off the rows. Missing values were filled, some of them behind codes
-    such as 999: those rows do not lie on the line that all others share.
-    """
-    if raw is None:
-        return 0.0, 1.0, encoded
-    numbers = raw.to_numpy(dtype=np.float64, na_value=np.nan)
-    rows = np.flatnonzero(np.isfinite(numbers))
-    rows = rows[np.argsort(encoded[rows], kind="stable")]
-    half = len(rows) // 2
-    ones, others = rows[: len(rows) - half], rows[half:]
-    width = encoded[others] - encoded[ones]
-    apart = width > 1e-6
-    slope = float(np.median((numbers[others] - numbers[ones])[apart] / width[apart])) if apart.any() else 1.0
-    offset = float(np.median(numbers[rows] - slope * encoded[rows])) if len(rows) else 0.0
-    on_line = np.abs(numbers - slope * encoded - offset) <= 1e-3 * abs(slope)
-    if slope == 0 or on_line.sum() < len(rows) / 2:
-        return 0.0, 1.0, encoded
-    if apart.any():
-        slope, offset = (float(item) for item in np.polyfit(encoded[on_line], numbers[on_line], 1))
-    return offset, slope, np.where(on_line, numbers, np.nan)
 
 
 def _near(number: float, known: Array, slope: float) -> float:
