@@ -6,6 +6,7 @@ import streamlit as st
 
 from dlstudio import app
 from dlstudio.errors import DLStudioError
+from dlstudio.explain.checks import CHECKS, Check, Checked, row_names
 from dlstudio.explain.exploring import (
     PREDICTED,
     Field,
@@ -21,16 +22,18 @@ from dlstudio.explain.exploring import (
     typical,
     with_text,
 )
+from dlstudio.explain.quality.agreement_result import AgreementResult
 from dlstudio.explain.result import Explanation
 from dlstudio.explain.session import Session, explain_run
 from dlstudio.explain.words import headline, method_title
 from dlstudio.figures import explanation as figures
+from dlstudio.figures.checked import compared, pictures
 from dlstudio.figures.explored import changed, features_of, overall, views
-from dlstudio.runs.run import open_run
+from dlstudio.runs.run import Run, open_run
 from dlstudio.summary.words import KeyNumber
 
 CHART = {"displaylogo": False, "modeBarButtonsToRemove": ["lasso2d", "select2d", "autoScale2d"]}
-PAGES = ("One row", "All rows", "What if")
+PAGES = ("One row", "All rows", "What if", "Checks")
 BEST = "The method that suits the model"
 N_SHOWN, N_COLUMNS = 8, 4
 MOST_S = 120.0
@@ -218,6 +221,54 @@ def trial(session: Session, explanation: Explanation, at: int) -> None:
     chart(changed(tried), "tried", headline(tried, 1))
 
 
+def checks(run: Run, explanation: Explanation) -> None:
+    """Both checks of the explanation, as far as they are saved, with a button for what is not."""
+    for check in CHECKS:
+        st.subheader(check.question, anchor=False)
+        app.paragraphs([check.intro])
+        result = check.saved(explanation, run)
+        if misfit := check.misfit(explanation):
+            app.note(misfit)
+        elif result is None:
+            make(check, run, explanation)
+        else:
+            answer(check, result, explanation)
+
+
+def make(check: Check, run: Run, explanation: Explanation) -> None:
+    """Offer to make a check; its result is saved with the run."""
+    app.note(check.cost(explanation))
+    if not st.button(check.button, key=f"make-{check.name}", type="primary"):
+        return
+    bar = st.progress(0.0, "Reading the model and the data …")
+
+    def tell(done: int, of: int) -> None:
+        bar.progress(min(1.0, done / max(of, 1)), f"{done} of {of} {check.steps} …")
+
+    try:
+        with app.session_of(run.key) as session:
+            check.keep(check.make(session, explanation, progress=tell), explanation, run)
+    except (DLStudioError, RuntimeError, ValueError) as error:
+        bar.empty()
+        st.error("This could not be tested.")
+        app.note(error)
+        return
+    st.rerun()
+
+
+def answer(check: Check, result: Checked, explanation: Explanation) -> None:
+    """The result of a check in words and pictures."""
+    app.paragraphs(check.words(result))
+    drawn = pictures(result)
+    for place, (words, figure) in enumerate(drawn, start=1):
+        if isinstance(result, AgreementResult) and place == len(drawn) and result.sound.any():
+            rows = row_names(result, explanation)
+            at = st.selectbox("Row", range(len(rows)), format_func=rows.__getitem__, key="compared", width=480)
+            words, figure = compared(result, at, rows[at])
+        app.note(words)
+        chart(figure, f"{check.name}-{place}", words)
+
+
 def draw(key: str) -> None:
     saved = app.explanations_of(key)
     if not saved:
@@ -237,6 +288,8 @@ def draw(key: str) -> None:
     )
     if page == "All rows":
         all_rows(explanation)
+    elif page == "Checks":
+        checks(open_run(key), explanation)
     else:
         at = choose_row(explanation)
         if page == "What if":

@@ -13,6 +13,7 @@ from dlstudio.errors import DLStudioError, unknown_name
 from dlstudio.explain.inputs import Given, read_inputs
 from dlstudio.explain.inspection import repair as repairing
 from dlstudio.explain.inspection.tracing import operations, problems
+from dlstudio.explain.layers import layer_of, neuron_of
 from dlstudio.explain.methods import Method, alternatives, method_named
 from dlstudio.explain.problem import (
     FromEmbeddings,
@@ -21,7 +22,7 @@ from dlstudio.explain.problem import (
     target_of,
     try_model,
 )
-from dlstudio.explain.references import players_of, references_of
+from dlstudio.explain.references import players_of, references_of, remarks_on
 from dlstudio.explain.sampling.superpixels import superpixels, windows
 from dlstudio.results import Finding
 
@@ -116,7 +117,7 @@ def prepare(
     embedded = embedding is not None and spec.differentiates
     references = references_of(baselines, given.inputs, spec)
     extra = given.extra
-    findings += _reference_findings(spec, given.inputs, references, baselines)
+    findings += remarks_on(spec, given.inputs, references, baselines)
     explained = given.inputs
     if embedded:
         table = embedding_of(module, given.inputs, given.extra)
@@ -136,8 +137,8 @@ def prepare(
     )
     name = ""
     if spec.layered:
-        name, found = _layer_of(module, model, layer, spec)
-        problem = dataclasses.replace(problem, layer=found, neuron=_neuron(neuron, spec))
+        name, found = layer_of(module, model, layer, spec)
+        problem = dataclasses.replace(problem, layer=found, neuron=neuron_of(neuron, spec))
     return Prepared(
         problem=problem,
         method=spec,
@@ -299,79 +300,3 @@ def _patches(inputs: torch.Tensor, kind: str) -> tuple[torch.Tensor, str]:
         mask = windows(shape[0], shape[1], PATCHES)
         words = "stretches of time of one channel are explained as one, as single steps are too many."
     return mask.to(inputs.device), f"{int(mask.max()) + 1} {words}"
-
-
-def _reference_findings(spec: Method, inputs: torch.Tensor, references: torch.Tensor, baselines: Any) -> list[Finding]:
-    if spec.reference == "none":
-        return []
-    found = []
-    if spec.reference == "baseline" and len(references) == len(inputs) > 1:
-        found.append(
-            _note(
-                "DLS409",
-                "As many baselines as rows came: every row is compared with the baseline of the same number.",
-                "If they were meant as a background, use deep_lift_shap, gradient_shap or shapley.",
-            )
-        )
-    if spec.reference == "baseline":
-        same = int((inputs == references).flatten(1).all(dim=1).sum())
-        if same:
-            words = f"{same:,} of {len(inputs):,} rows equal their baseline, so that nothing is left to attribute."
-            found.append(_note("DLS409", words, "Choose a baseline that means 'nothing known'."))
-    if len(references) > 1 and spec.reference == "background":
-        flat = references.flatten(1)
-        constant = int((flat == flat[0]).all(dim=0).sum())
-        if constant > 0:
-            words = f"{constant:,} of {flat.shape[1]:,} features never vary in the background."
-            found.append(_note("DLS413", words, "A row that shares their value gets an attribution of 0 there."))
-    if baselines is None and not inputs.is_floating_point():
-        found.append(_note("DLS409", "Tokens are compared with token 0, taken as padding.", "Pass baselines= its id."))
-    elif baselines is None:
-        found.append(
-            _note("DLS409", "Inputs are compared with zeros.", "Pass baselines= what stands for 'nothing known'.")
-        )
-    return found
-
-
-def _layer_of(module: nn.Module, model: Any, layer: str | nn.Module | None, spec: Method) -> tuple[str, nn.Module]:
-    """Find the layer in the module that is explained, which may be a repaired copy of the caller's model."""
-    if not isinstance(model, nn.Module):
-        raise DLStudioError(f"a torch.nn.Module for {spec.name}", type(model).__name__, "Pass the module itself.")
-    known = dict(model.named_modules())
-    known.pop("", None)
-    if isinstance(layer, nn.Module):
-        names = [name for name, part in known.items() if part is layer]
-        if not names:
-            raise DLStudioError("a layer of this model", f"a {type(layer).__name__} that is none", "Pass its name.")
-        name = names[0]
-    elif layer is None and "grad_cam" in spec.name:
-        maps = [name for name, part in known.items() if isinstance(part, (nn.Conv1d, nn.Conv2d, nn.Conv3d))]
-        if not maps:
-            raise DLStudioError(
-                f"a convolution for {spec.name}",
-                f"none in {type(model).__name__}",
-                "Use integrated_gradients or occlusion.",
-            )
-        name = maps[-1]
-    elif layer is None:
-        raise DLStudioError(
-            f"a layer for {spec.name}", "layer=None", f"Pass layer= one of {', '.join(list(known)[:20])}."
-        )
-    else:
-        name = layer
-    if name not in known:
-        raise unknown_name("layer", name, known)
-    inside = {path: part for path, part in module.named_modules() if path.split(".model.")[-1] == name}
-    ending = [part for path, part in module.named_modules() if path == name or path.endswith(f"model.{name}")]
-    if not ending and not inside:
-        raise DLStudioError(
-            f"the layer {name!r} to be called by the model", "one that is never called", "Choose another layer."
-        )
-    return name, (ending or list(inside.values()))[0]
-
-
-def _neuron(neuron: int | tuple[int, ...], spec: Method) -> tuple[int, ...]:
-    chosen = (neuron,) if isinstance(neuron, int) else tuple(neuron)
-    if spec.name == "neuron_conductance" and not chosen:
-        raise DLStudioError("a neuron for neuron_conductance", "none", "Pass neuron= its index in the layer.")
-    return chosen

@@ -9,8 +9,9 @@ import torch
 
 from dlstudio.errors import DLStudioError
 from dlstudio.explain.methods import Method
+from dlstudio.results import Finding
 
-__all__ = ["players_of", "references_of"]
+__all__ = ["players_of", "references_of", "remarks_on"]
 
 
 def references_of(given: Any, inputs: torch.Tensor, method: Method, what: str = "baselines") -> torch.Tensor:
@@ -118,3 +119,42 @@ def players_of(mask: Any, inputs: torch.Tensor) -> torch.Tensor | None:
             "Renumber: torch.unique(mask, return_inverse=True)[1].",
         )
     return players.to(inputs.device)
+
+
+def remarks_on(spec: Method, inputs: torch.Tensor, references: torch.Tensor, baselines: Any) -> list[Finding]:
+    """Say of references what may not have been meant: pairs, rows equal to them, features that never vary, zeros."""
+    if spec.reference == "none":
+        return []
+    found = []
+    if spec.reference == "baseline" and len(references) == len(inputs) > 1:
+        found.append(
+            _remark(
+                "DLS409",
+                "As many baselines as rows came: every row is compared with the baseline of the same number.",
+                "If they were meant as a background, use deep_lift_shap, gradient_shap or shapley.",
+            )
+        )
+    if spec.reference == "baseline":
+        same = int((inputs == references).flatten(1).all(dim=1).sum())
+        if same:
+            words = f"{same:,} of {len(inputs):,} rows equal their baseline, so that nothing is left to attribute."
+            found.append(_remark("DLS409", words, "Choose a baseline that means 'nothing known'."))
+    if len(references) > 1 and spec.reference == "background":
+        flat = references.flatten(1)
+        constant = int((flat == flat[0]).all(dim=0).sum())
+        if constant > 0:
+            words = f"{constant:,} of {flat.shape[1]:,} features never vary in the background."
+            found.append(_remark("DLS413", words, "A row that shares their value gets an attribution of 0 there."))
+    if baselines is None and not inputs.is_floating_point():
+        found.append(
+            _remark("DLS409", "Tokens are compared with token 0, taken as padding.", "Pass baselines= its id.")
+        )
+    elif baselines is None:
+        found.append(
+            _remark("DLS409", "Inputs are compared with zeros.", "Pass baselines= what stands for 'nothing known'.")
+        )
+    return found
+
+
+def _remark(code: str, sentence: str, remedy: str) -> Finding:
+    return Finding(code=code, severity="info", sentence=sentence, remedy=remedy)

@@ -1,4 +1,4 @@
-"""The explorer: an explanation row by row and as a whole, computed another way, and tried on changed rows."""
+"""The explorer: an explanation row by row and as a whole, computed another way, tried on changed rows, and checked."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Sequence
 from functools import cached_property
-from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
@@ -21,13 +20,14 @@ from dlstudio.figures import explanation as figures
 from dlstudio.figures.explored import features_of, overall, views
 from dlstudio.runs.run import Run, open_run
 from dlstudio.widgets.chart import Chart
-from dlstudio.widgets.markup import complaint, head, note, paragraphs
+from dlstudio.widgets.checks import Checks, put_away
+from dlstudio.widgets.markup import complaint, head, note, paragraphs, style
 from dlstudio.widgets.trial import Trial
 
 if TYPE_CHECKING:
     from dlstudio.explain.session import Session
 
-PAGES = ("One row", "All rows", "What if")
+PAGES = ("One row", "All rows", "What if", "Checks")
 MOST_S = 120.0
 """A method that takes longer is stopped; the rows explained by then are shown."""
 TOLD_EVERY_S = 0.3
@@ -37,8 +37,9 @@ _VIEW_MIME = "application/vnd.jupyter.widget-view+json"
 class Explorer(widgets.VBox):
     """An explanation to look through: the verdict, one row after another, all rows, and what would change a row.
 
-    With an explanation of a run in this studio home other methods and classes can be chosen and rows be changed; what
-    is computed here is shown and not saved. Figures travel as messages, so a saved notebook stays small.
+    With an explanation of a run in this studio home other methods and classes can be chosen, rows be changed and the
+    explanation be checked; what is computed here is shown and not saved. Figures travel as messages, so a saved
+    notebook stays small.
 
     Args:
         explanation: what to show.
@@ -47,7 +48,7 @@ class Explorer(widgets.VBox):
         explanation: what is shown now.
         run: the run it is of; None where there is none here.
         picture, whole: the charts of one row and of all rows.
-        trial: the form of the page "What if"; None without a run.
+        trial, checks: the pages "What if" and "Checks"; None without a run.
 
     Example:
         >>> Explorer(dls.explain("my-run"))
@@ -63,11 +64,11 @@ class Explorer(widgets.VBox):
         self.pages.add_class("dls-pages")
         self.choices = self._choices()
         self.page = widgets.VBox([self._row_page(), self._whole_page()])
+        self._busy = threading.Lock()
         self.trial = Trial(lambda: self.session) if self.run else None
-        if self.trial:
-            self.page.children += (self.trial,)
-        style = (resources.files("dlstudio.widgets") / "static" / "explorer.css").read_text(encoding="utf-8")
-        super().__init__([widgets.HTML(f"<style>{style}</style>"), self.head, self.choices, self.pages, self.page])
+        self.checks = Checks(lambda: self.session, self.run, self._busy) if self.run else None
+        self.page.children += tuple(part for part in (self.trial, self.checks) if part is not None)
+        super().__init__([widgets.HTML(style()), self.head, self.choices, self.pages, self.page])
         self.add_class("dls-explorer")
         self.pages.observe(lambda _: self._turn(), "value")
         self._take(explanation)
@@ -129,13 +130,17 @@ class Explorer(widgets.VBox):
         """Wait until what a button began is done."""
         if self._worker is not None:
             self._worker.join()
+        if self.checks:
+            self.checks.wait()
 
     def close(self) -> None:
         """End what is being computed, and take the explorer and its parts from the page."""
         self._cancel.set()
+        if self.checks:
+            self.checks.end()
         self.wait()
-        for part in _parts(self):
-            part.close()
+        for part in self.children:
+            put_away(part)
         super().close()
 
     def _choices(self) -> widgets.HBox:
@@ -232,7 +237,7 @@ class Explorer(widgets.VBox):
         self.picture.draw(figure, headline(explanation, at))
         self.reasons.value = paragraphs(story(explanation, at))
         self.back.disabled, self.next.disabled = at == 0, at == len(explanation) - 1
-        self._offer_trial()
+        self._offer_page()
 
     def _draw_whole(self) -> None:
         one = self.view.value == "One feature"
@@ -245,11 +250,13 @@ class Explorer(widgets.VBox):
     def _turn(self) -> None:
         for name, page in zip(PAGES, self.page.children, strict=False):
             page.layout.display = None if name == self.pages.value else "none"
-        self._offer_trial()
+        self._offer_page()
 
-    def _offer_trial(self) -> None:
+    def _offer_page(self) -> None:
         if self.trial and self.pages.value == "What if":
             self.trial.offer(self.explanation, self.at)
+        elif self.checks and self.pages.value == "Checks":
+            self.checks.offer(self.explanation, self.at)
 
     def _begin(self) -> None:
         if self._worker is not None and self._worker.is_alive():
@@ -262,7 +269,8 @@ class Explorer(widgets.VBox):
 
     def _work(self, method: str, target: int) -> None:
         try:
-            self.explain(method, target)
+            with self._busy:
+                self.explain(method, target)
         except Exception as error:
             # A click has no cell to print a traceback under: whatever went wrong is said beside the button.
             self.message.value = note("Stopped.") if self._cancel.is_set() else complaint(error)
@@ -285,10 +293,3 @@ def _offer(choice: widgets.Dropdown, options: Sequence[str]) -> None:
     choice.options = options
     if options:
         choice.value = before if before in options else options[0]
-
-
-def _parts(box: widgets.Box) -> list[widgets.Widget]:
-    found: list[widgets.Widget] = []
-    for part in box.children:
-        found += [*(_parts(part) if isinstance(part, widgets.Box) else []), part]
-    return found

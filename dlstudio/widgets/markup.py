@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Iterable
+from importlib import resources
 
 from dlstudio.errors import DLStudioError
 from dlstudio.explain.exploring import evidence
@@ -28,6 +29,17 @@ def head(explanation: Explanation, name: str) -> str:
         f'<span class="dls-verdict" data-verdict="{verdict}">{_PILLS[verdict]}</span></div>'
         f'<div class="dls-band" data-verdict="{verdict}">{html.escape(verdict_line(explanation))}{findings}</div>'
     )
+
+
+def style() -> str:
+    """The look of the explorer and of cards."""
+    sheet = resources.files("dlstudio.widgets") / "static" / "explorer.css"
+    return f"<style>{sheet.read_text(encoding='utf-8')}</style>"
+
+
+def caption(words: str) -> str:
+    """What a picture shows, above it."""
+    return f'<p class="dls-caption">{html.escape(words)}</p>'
 
 
 def paragraphs(texts: Iterable[str]) -> str:
