@@ -9,7 +9,9 @@ The names below are resolved on first use (PEP 562), so importing dlstudio is qu
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -83,6 +85,17 @@ _WHERE = {
     "summarize": "dlstudio.summary.summarize:summarize",
     "trace_influence": "dlstudio.explain.influence.trace:trace_influence",
 }
+
+
+class _Package(ModuleType):
+    """This package, in which a verb stays a verb: importing the room of its name does not put the room in its place."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in _WHERE and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
 
 
 def __getattr__(name: str) -> Any:

@@ -52,5 +52,6 @@ def unknown_name(kind: str, name: object, known: Iterable[str]) -> DLStudioError
     near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
     shown = ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
     expected = f"one of the known {kind} names ({shown})" if names else f"the name of a {kind} (there is none yet)"
-    remedy = f"Did you mean {near[0]!r}?" if near else f"Choose a {kind} that exists."
+    article = "an" if kind[:1] in "aeiou" else "a"
+    remedy = f"Did you mean {near[0]!r}?" if near else f"Choose {article} {kind} that exists."
     return DLStudioError(expected, repr(name), remedy)

@@ -164,3 +164,13 @@ def test_every_dependency_is_pinned_to_a_version_that_fits(repository: Path) -> 
         wanted = Requirement(line)
         assert str(wanted.specifier).startswith(">="), f"{line} has no lower bound"
         assert pins[canonicalize_name(wanted.name)] in wanted.specifier, f"{line} is not met by constraints.txt"
+
+
+@pytest.mark.parametrize("name", ["explain", "show", "compare_explanations", "find_counterfactuals", "trace_influence"])
+def test_verbs_stay_verbs_whatever_was_used_first(name: str) -> None:
+    """A room and its verb may share a name; importing the room must not put it in the verb's place."""
+    code = (
+        f"import dlstudio; dlstudio.{name}; from dlstudio.explain.methods import METHODS; import dlstudio.explain.gate;"
+        "assert callable(dlstudio.explain) and dlstudio.explain.__name__ == 'explain', dlstudio.explain"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

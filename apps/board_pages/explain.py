@@ -69,6 +69,12 @@ def pick() -> str | None:
     return chosen
 
 
+def progress(words: str) -> tuple[Any, Any]:
+    """A bar, and what moves it; the words name what is done and all."""
+    bar = st.progress(0.0, "Reading the model and the data …")
+    return bar, lambda done, of: bar.progress(min(1.0, done / max(of, 1)), words.format(f"{done:,}", f"{of:,}"))
+
+
 def compute(key: str, known: Explanation | None) -> None:
     """Offer to explain the run, or to explain it another way; what comes out is saved with it."""
     methods = offered(known.modality) if known else {}
@@ -80,20 +86,11 @@ def compute(key: str, known: Explanation | None) -> None:
         pressed = (right if known else st).form_submit_button("Explain this run", type="primary")
     if not pressed:
         return
-    bar = st.progress(0.0, "Reading the model and the data …")
+    bar, tell = progress("Explained {} of {} …")
     output = outputs.get(about, PREDICTED) if about else PREDICTED
-
-    def tell(done: int, of: int) -> None:
-        bar.progress(min(1.0, done / max(of, 1)), f"Explained {done:,} of {of:,} …")
-
+    target, method = None if output == PREDICTED else output, methods.get(title, "auto")
     try:
-        found = explain_run(
-            key,
-            method=methods.get(title, "auto"),
-            target=None if output == PREDICTED else output,
-            progress=tell,
-            max_seconds=MOST_S,
-        )
+        found = explain_run(key, method=method, target=target, progress=tell, max_seconds=MOST_S)
     except (DLStudioError, RuntimeError, ValueError) as error:
         bar.empty()
         st.error("This run was not explained.")
@@ -168,7 +165,7 @@ def controls(session: Session, explanation: Explanation, at: int) -> tuple[Any, 
         field.name: control(columns[place % N_COLUMNS], field, f"{field.name}-{row}")
         for place, field in enumerate(shown)
     }
-    edits = {field.name: values[field.name] for field in shown if values[field.name] != field.value}
+    edits = {field.name: values[field.name] for field in shown if values[field.name] not in (None, field.value)}
     beyond = [f.name for f in shown if f.name in edits and not f.choices and not f.low <= edits[f.name] <= f.high]
     note = f"Beyond anything in the data: {', '.join(beyond)}." if beyond else ""
     return edits, note if edits else "Nothing was changed."
@@ -226,13 +223,13 @@ def checks(run: Run, explanation: Explanation) -> None:
     for check in CHECKS:
         st.subheader(check.question, anchor=False)
         app.paragraphs([check.intro])
-        result = check.saved(explanation, run)
-        if misfit := check.misfit(explanation):
+        result, misfit = check.saved(explanation, run), check.misfit(explanation)
+        if misfit:
             app.note(misfit)
-        elif result is None:
-            make(check, run, explanation)
-        else:
+        elif result is not None:
             answer(check, result, explanation)
+        if not misfit and (result is None or check.unfinished(result)):
+            make(check, run, explanation)
 
 
 def make(check: Check, run: Run, explanation: Explanation) -> None:
@@ -240,11 +237,7 @@ def make(check: Check, run: Run, explanation: Explanation) -> None:
     app.note(check.cost(explanation))
     if not st.button(check.button, key=f"make-{check.name}", type="primary"):
         return
-    bar = st.progress(0.0, "Reading the model and the data …")
-
-    def tell(done: int, of: int) -> None:
-        bar.progress(min(1.0, done / max(of, 1)), f"{done} of {of} {check.steps} …")
-
+    bar, tell = progress("{} of {} " + check.steps + " …")
     try:
         with app.session_of(run.key) as session:
             check.keep(check.make(session, explanation, progress=tell), explanation, run)
@@ -257,7 +250,6 @@ def make(check: Check, run: Run, explanation: Explanation) -> None:
 
 
 def answer(check: Check, result: Checked, explanation: Explanation) -> None:
-    """The result of a check in words and pictures."""
     app.paragraphs(check.words(result))
     drawn = pictures(result)
     for place, (words, figure) in enumerate(drawn, start=1):

@@ -13,7 +13,7 @@ from dlstudio.errors import DLStudioError
 from dlstudio.explain.from_captum import CAPTUM, width_of
 from dlstudio.explain.from_shap import SHAP
 from dlstudio.explain.gate import GAP_OK, NOISE_OK, noise_by_row, output_range_of
-from dlstudio.explain.methods import Method, alternatives
+from dlstudio.explain.methods import METHODS, Method, alternatives
 from dlstudio.explain.prepare import Prepared
 from dlstudio.explain.problem import Problem
 from dlstudio.explain.running import Runner, out_of_memory
@@ -23,6 +23,8 @@ from dlstudio.results import Finding
 __all__ = ["Attributions", "attribute"]
 
 REPEATS = 4
+STUDENT = {2: 127.3, 3: 14.1, 4: 7.45}
+"""By repeats: 99.5 percent of sums are nearer to the truth than so many standard errors (Student's t)."""
 N_STEPS = 50
 ROUNDS, HARDER = 2, 4
 """Where the caller left the precision open, rows that need it get four times the steps or samples, twice at most."""
@@ -37,7 +39,8 @@ class Attributions:
     Attributes:
         values: (m, ...) in the shape of the inputs, or the layer's; (m, length) where tokens were embedded.
         errors: their standard errors, or None where nothing is random.
-        sums, spread: (m,), what a row's attributions add up to, every player counted once, and its standard error.
+        sums, spread: (m,), what a row's attributions add up to, every player counted once, and how far off chance may
+            put that; None where nothing is random.
         outputs: (m, k), all outputs at the inputs.
         prediction, baseline_value: (m,), the explained output at the inputs, and at what they are compared with.
         settings: the precision that was used.
@@ -80,6 +83,14 @@ def attribute(
         found = _by_library(prepared, runner, n_steps, n_samples, seed)
     if not runner.stopped:
         return found
+    if len(found.values) == len(problem):
+        halted = Finding(
+            code="DLS411",
+            severity="info",
+            sentence=f"All rows were explained, but not every one as exactly as it could be: {runner.stopped}.",
+            remedy="Allow more max_seconds.",
+        )
+        return dataclasses.replace(found, findings=(*found.findings, halted))
     halted = Finding(
         code="DLS411",
         severity="info",
@@ -92,16 +103,17 @@ def attribute(
 def _shapley(problem: Problem, runner: Runner, n_samples: int | None, seed: int) -> Attributions:
     def work(rows: slice, limit: int) -> tuple[torch.Tensor, ...]:
         part = problem.rows(rows, paired=False)
-        found = shapley(
-            part.values,
-            part.inputs,
-            part.references,
-            players=part.mask,
-            n_samples=n_samples,
-            max_batch=limit,
-            seed=seed,
-            tick=runner.tick,
-        )
+        with _their_errors(METHODS["shapley"]):
+            found = shapley(
+                part.values,
+                part.inputs,
+                part.references,
+                players=part.mask,
+                n_samples=n_samples,
+                max_batch=limit,
+                seed=seed,
+                tick=runner.tick,
+            )
         exact.append(found.exact)
         return found.values, found.standard_error, _plain(part.outputs()), found.prediction, found.baseline_value
 
@@ -140,26 +152,31 @@ def _by_library(
             "one row",
             "Use feature_ablation.",
         )
-    drawn, baseline, outputs = _draw(prepared, problem, runner, repeats, seed)
+    first = _draw(prepared, problem, runner, repeats, seed)
+    assert first is not None
+    drawn, baseline, outputs = first
     prediction = outputs.gather(1, problem.target[: len(outputs)].cpu().unsqueeze(1)).squeeze(1)
     mask = prepared.given.mask if not method.differentiates else None
     change = prediction - baseline
     for _ in range(ROUNDS):
         given = n_samples if method.sampled else n_steps
+        if any(finding.severity == "critical" for finding in prepared.findings):
+            break  # no precision helps where the method does not fit
         lacking = _lacking(method, drawn, change, mask) if given is None and not runner.stopped else ()
         if not len(lacking):
             break
         problem = dataclasses.replace(problem, n_steps=problem.n_steps * HARDER, n_samples=problem.n_samples * HARDER)
         part = problem.rows(torch.as_tensor(lacking).to(problem.inputs.device), paired=method.reference == "baseline")
-        better, _, _ = _draw(prepared, part, runner, repeats, seed)
-        drawn[:, lacking[: better.shape[1]]] = better
+        better = _draw(prepared, part, runner, repeats, seed, further=True)
+        if better is not None:
+            drawn[:, lacking[: better[0].shape[1]]] = better[0]
     sums = torch.stack([_sums(values, mask) for values in drawn])
     settings = {"n_steps": problem.n_steps} if method.name in PATHS else {}
     return Attributions(
         values=drawn.mean(dim=0),
         errors=drawn.std(dim=0) / repeats**0.5 if repeats > 1 else None,
         sums=sums.mean(dim=0),
-        spread=sums.std(dim=0) / repeats**0.5 if repeats > 1 else None,
+        spread=STUDENT[repeats] * sums.std(dim=0) / repeats**0.5 if repeats > 1 else None,
         outputs=outputs,
         prediction=prediction,
         baseline_value=baseline,
@@ -169,9 +186,12 @@ def _by_library(
 
 
 def _draw(
-    prepared: Prepared, problem: Problem, runner: Runner, repeats: int, seed: int
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Run the method on all rows: attributions (repeats, m, ...), outputs at the references (m,) and inputs (m, k)."""
+    prepared: Prepared, problem: Problem, runner: Runner, repeats: int, seed: int, *, further: bool = False
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None:
+    """Run the method on all rows: attributions (repeats, m, ...), outputs at the references (m,) and inputs (m, k).
+
+    With `further`, None where a halt came before the first batch.
+    """
     method = prepared.method
     compute = (CAPTUM | SHAP)[method.name]
 
@@ -184,8 +204,11 @@ def _draw(
                 drawn.append(_plain(_by_token(compute(part, limit, runner.tick), prepared)))
         return torch.stack(drawn), _plain(_reference_values(part, method, limit)), _plain(part.outputs())
 
-    least = 2 if method.name == "feature_permutation" else 1
-    parts = runner.over_rows(len(problem), width_of(method.name, problem), work, least=least)
+    # Values are shuffled among the rows of a batch, which had better be all.
+    least = max(2, min(len(problem), runner.max_batch)) if method.name == "feature_permutation" else 1
+    parts = runner.over_rows(len(problem), width_of(method.name, problem), work, least=least, further=further)
+    if not parts:
+        return None
     drawn, baseline, outputs = zip(*parts, strict=True)
     return torch.cat(drawn, dim=1), torch.cat(baseline), torch.cat(outputs)
 
@@ -198,11 +221,17 @@ def _their_errors(method: Method) -> Iterator[None]:
     except (AssertionError, AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:
         if out_of_memory(error):
             raise
-        where = "the model" if method.hooks else "the model or its inputs"
+        if method.reference == "none" or method.hooks:
+            remedy = f"Something in the model does not suit it; use {alternatives(hooks=False, but=method.name)}."
+        else:
+            remedy = (
+                "The model may not take what lies between inputs and baselines, such as a row of padding alone: pass"
+                " other baselines, or use saliency."
+            )
         raise DLStudioError(
-            f"a model that {method.title} of {method.library} can explain",
+            f"a model that {method.title} can explain",
             f"{type(error).__name__}: {(str(error).strip().splitlines() or ['no message'])[0][:200]}",
-            f"Something in {where} does not suit it; use {alternatives(hooks=False)}.",
+            remedy,
         ) from error
 
 
@@ -245,7 +274,7 @@ def _default_samples(name: str, players: int) -> int:
     return {
         "smooth_grad": 12,
         "gradient_shap": 200,
-        "feature_permutation": max(5, min(25, 2000 // players)),
+        "feature_permutation": max(5, min(100, 2000 // players)),
         "lime": max(512, 8 * players),
         "kernel_shap": max(512, 8 * players),
         "shap_gradient": 200,
@@ -256,7 +285,9 @@ def _default_samples(name: str, players: int) -> int:
 def _seed(seed: int, row: int, repeat: int) -> None:
     """Seed the global generators that Captum and SHAP draw from; the caller restores them afterwards."""
     number = (seed * 1_000_003 + row * 7919 + repeat) % 2**32
-    torch.manual_seed(number)
+    torch.default_generator.manual_seed(number)
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed_all(number)
     np.random.seed(number)
 
 

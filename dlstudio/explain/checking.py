@@ -19,7 +19,7 @@ from dlstudio.explain.methods import method_named
 from dlstudio.explain.quality import agreement_result, scores
 from dlstudio.explain.quality.agreement_result import AgreementResult
 from dlstudio.explain.quality.compare import COMPARED, MANY, compare_explanations
-from dlstudio.explain.quality.score import SCORES, score_explanation
+from dlstudio.explain.quality.score import score_explanation
 from dlstudio.explain.quality.scores import QualityResult
 from dlstudio.explain.result import Explanation
 from dlstudio.runs.folder import RunFolder
@@ -29,17 +29,21 @@ if TYPE_CHECKING:
     from dlstudio.explain.running import Cancel
     from dlstudio.explain.session import Session
 
-__all__ = ["MOST_S", "N_ROWS", "CheckStopped", "check_agreement", "check_quality"]
+__all__ = ["LATE", "MOST_S", "N_ROWS", "CheckStopped", "check_agreement", "check_quality"]
 
 Tell: TypeAlias = Callable[[int, int], None]
 
 N_ROWS = 20
 """The most rows that a check looks at unless it was made with more: it explains them many times."""
 MOST_S = 60.0
+LATE = "it took too long here"
+"""Why a method or a score is left out for which there was no time."""
 PLAYERS = 256
 """Features from which on Shapley values take too long, or are too unsure, to be compared unasked."""
 UNLIKE, UNLIKE_AT_RANDOM = 0.05, 0.5
 """Shares of the largest attribution that an explanation made again may differ by; the second if it draws at random."""
+SCORES_BY_TIME = ("infidelity", "removal", "input_invariance", "parameter_randomisation", "max_sensitivity")
+"""All scores; those that take longest come last."""
 _SCORED = (
     "infidelity", "max_sensitivity", "shares", "deletion", "insertion", "random_deletion", "random_insertion",
     "layers", "similarity", "input_invariance",
@@ -80,7 +84,7 @@ def check_agreement(
 ) -> AgreementResult:
     """Explain the first rows of an explanation by its own method and one of every family; see `compare_explanations`.
 
-    Nothing is saved. A method that takes more than its part of the time covers fewer rows, or is left out.
+    Nothing is saved. A method that takes more than half of the time covers fewer rows, as do all then, or is left out.
 
     Args:
         session: the explained run.
@@ -98,8 +102,9 @@ def check_agreement(
     slow = {"shapley"} if explanation.modality == "text" or numbers > PLAYERS else set()
     slow |= {"feature_ablation"} if numbers > MANY else set()
     own = () if explanation.method.endswith("_conductance") else (explanation.method,)
-    methods = tuple(dict.fromkeys((*own, *(name for name in COMPARED if name not in slow))))
-    limit, each = _Limit(max_seconds, cancel), max_seconds / len(methods)
+    # The quick ones before the slow ones, which have to make do with fewer rows when the time runs out.
+    methods = tuple(dict.fromkeys((*own, *(name for name in reversed(COMPARED) if name not in slow))))
+    limit, each = _Limit(max_seconds, cancel), max_seconds / 2
 
     def tell(done: int, of: int) -> None:
         limit.look()
@@ -112,7 +117,7 @@ def check_agreement(
         )
     late = [name for name in found.failed if found.seconds[name] >= each or limit.over]
     if late:
-        failed = {**found.failed, **{name: f"It takes more than {each:.0f} seconds on these rows." for name in late}}
+        failed = {**found.failed, **{name: f"{LATE.capitalize()}." for name in late}}
         found = dataclasses.replace(found, failed=failed)
         found = dataclasses.replace(found, findings=tuple(agreement_result.findings_of(found)))
     return found
@@ -147,23 +152,23 @@ def check_quality(
     found: list[QualityResult] = []
     failed: dict[str, str] = {}
     with _aside(session) as kept_apart:
-        for done, name in enumerate(SCORES):
+        for done, name in enumerate(SCORES_BY_TIME):
             limit.look()
             if progress is not None:
-                progress(done, len(SCORES))
+                progress(done, len(SCORES_BY_TIME))
             if limit.over:
-                failed[name] = f"the {max_seconds:.0f} seconds allowed were over"
+                failed[name] = LATE
                 continue
             try:
                 found.append(score_explanation(kept_apart, sample, scores=(name,), progress=False, cancel=limit))
             except (DLStudioError, RuntimeError, ValueError) as error:
                 limit.look()
                 told = error.got if isinstance(error, DLStudioError) else str(error)
-                failed[name] = f"the {max_seconds:.0f} seconds allowed were over" if limit.over else told
+                failed[name] = LATE if limit.over else told
     if not found:
         raise DLStudioError("a score that can be computed", "; ".join(failed.values()), "Try another method.")
     if progress is not None:
-        progress(len(SCORES), len(SCORES))
+        progress(len(SCORES_BY_TIME), len(SCORES_BY_TIME))
     result = dataclasses.replace(
         found[0],
         **{name: getattr(part, name) for part in found for name in _SCORED if _given(getattr(part, name))},

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from dlstudio.errors import DLStudioError
-from dlstudio.explain.checking import MOST_S, N_ROWS, check_agreement, check_quality
+from dlstudio.explain.checking import LATE, MOST_S, N_ROWS, check_agreement, check_quality
 from dlstudio.explain.exploring import outcome
 from dlstudio.explain.quality import agreement_result, scores
 from dlstudio.explain.quality.agreement_result import AgreementResult
@@ -89,7 +89,12 @@ class Check:
         which = (
             "the one row" if len(explanation) == 1 else f"the first {n} rows" if n < len(explanation) else "all rows"
         )
-        return f"Looks at {which} and takes a few seconds, at most about {MOST_S:.0f}."
+        return f"Looks at {which}; takes some seconds, at most about {MOST_S:.0f}."
+
+    def unfinished(self, result: Checked) -> bool:
+        """Whether there was no time for a part of it, so that it is worth being made again."""
+        left_out = result.failed if isinstance(result, AgreementResult) else result.skipped
+        return any(LATE in why.lower() for why in left_out.values())
 
     def _file(self, explanation: Explanation) -> str:
         return self.name if self.name == "agreement" else f"{self.name}-{explanation.method}"

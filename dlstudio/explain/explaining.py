@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -16,12 +19,14 @@ from dlstudio.explain.gate import judge, output_range_of, verdict_of
 from dlstudio.explain.inspection.untouched import untouched
 from dlstudio.explain.prepare import Prepared, prepare
 from dlstudio.explain.result import Explanation
-from dlstudio.explain.running import Runner, default_batch, no_memory
+from dlstudio.explain.running import Runner, default_batch, no_memory, out_of_memory
 from dlstudio.explain.tokens import read_tokens
 
 __all__ = ["explain_inputs"]
 
 PRECISION = ("n_steps", "n_samples", "seed")
+_ONE_AT_A_TIME = threading.RLock()
+"""Hooks, global random generators and modes are shared by all threads of a process."""
 LIMITS = ("max_seconds", "progress", "cancel")
 
 
@@ -50,15 +55,21 @@ def explain_inputs(
     limits = {name: options.pop(name) for name in LIMITS if name in options}
     started = time.perf_counter()
     counted = 0
+    runner: Runner | None = None
 
     def count(module: nn.Module, given: tuple[Any, ...]) -> None:
         nonlocal counted
         counted += len(given[0])
+        if runner is not None:
+            runner.tick()
 
-    with untouched(*([model] if isinstance(model, nn.Module) else [])):
+    model = _full_precision(model)
+    with _ONE_AT_A_TIME, _plain_attention(), untouched(*([model] if isinstance(model, nn.Module) else [])):
         try:
             prepared = prepare(model, inputs, class_names=tuple(map(str, class_names)), **options)
-        except torch.OutOfMemoryError as error:
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
             raise no_memory(error) from error
         before_s = time.perf_counter() - started
         batch = default_batch(prepared.problem.inputs[0]) if max_batch is None else max_batch
@@ -71,6 +82,26 @@ def explain_inputs(
     name = type(model).__name__ if isinstance(model, nn.Module) else getattr(model, "__name__", "function")
     seed = precision.get("seed", 0)
     return _result(prepared, found, feature_names, class_names, tokenizer, name, seed, counted, started, before_s)
+
+
+def _full_precision(model: Any) -> Any:
+    """Return a single-precision copy of a half-precision model: sums of attributions would drown in its rounding."""
+    if isinstance(model, nn.Module) and not isinstance(model, torch.jit.ScriptModule):
+        kinds = {part.dtype for part in model.parameters() if part.is_floating_point()}
+        if kinds and kinds <= {torch.float16, torch.bfloat16}:
+            return copy.deepcopy(model).float()
+    return model
+
+
+@contextmanager
+def _plain_attention() -> Iterator[None]:
+    """Keep PyTorch's transformer layers off their fast path, which hides what runs and fails on rows of padding."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
 
 
 def _result(
@@ -155,8 +186,10 @@ def _result(
 def _has_bias(prepared: Prepared) -> bool:
     """Whether a layer adds a constant, which takes a share of the relevance that LRP hands back."""
     return any(
-        getattr(part, "bias", None) is not None and bool(torch.any(part.bias != 0))  # type: ignore[arg-type]
+        bool(torch.any(constant != 0))
         for part in prepared.problem.module.modules()
+        for constant in (getattr(part, "bias", None), getattr(part, "running_mean", None))
+        if isinstance(constant, torch.Tensor)
     )
 
 

@@ -18,9 +18,6 @@ GAP_OK, GAP_REFUSED = 0.01, 0.10
 NOISE_OK, NOISE_REFUSED = 0.10, 1.0
 """Standard error over the row's largest |attribution|."""
 
-STUDENT = 7.5
-"""99.5 percent of sums of four repeats are nearer than this many standard errors (t with 3 degrees of freedom)."""
-
 Array = npt.NDArray[np.float64]
 
 
@@ -57,17 +54,17 @@ def completeness(method: Method, gaps: Array | None, spread: Array | None, outpu
     Args:
         method: which one.
         gaps: of every row, as shares of `output_range`; None where nothing is promised.
-        spread: standard error of every row's sum, in output units; None where nothing is random.
+        spread: how far off chance may put every row's sum, in output units; None where nothing is random.
         output_range: what gaps are shares of.
     """
     if gaps is None:
         return []
-    # A sum that is off by its own random error is noise, which is judged as such. The error is known from a few
-    # repeats only: hence Student's bound, and the average over rows where a row's own is small by chance.
-    allowed: float | Array = GAP_OK
+    # A sum that is off by its own random error is noise, up to a limit. Where the error, known from a few repeats only,
+    # is small by chance, the average over rows stands in.
+    by_chance = np.zeros_like(gaps)
     if spread is not None:
-        likely = np.maximum(spread, np.sqrt(np.mean(spread**2)))
-        allowed = np.maximum(GAP_OK, STUDENT * likely / output_range)
+        by_chance = np.maximum(spread, np.sqrt(np.mean(spread**2))) / output_range
+    allowed = np.clip(by_chance, GAP_OK, GAP_REFUSED)
     worst = float(np.max(gaps))
     if not math.isfinite(worst):
         return [
@@ -92,7 +89,7 @@ def completeness(method: Method, gaps: Array | None, spread: Array | None, outpu
     return [
         Finding(
             code="DLS401",
-            severity="critical" if worst > GAP_REFUSED else "warning",
+            severity="critical" if np.any(gaps > np.maximum(GAP_REFUSED, by_chance)) else "warning",
             sentence=(
                 f"The attributions do not add up: they miss the change of the output by up to {worst:.1%} of its range"
                 f" ({share:.0%} of the rows by more than {GAP_OK:.0%})."
@@ -121,7 +118,11 @@ def judge(
         gaps, spread, output_range: see `completeness`.
         noticed: what was found before anything was computed.
     """
-    found = list(noticed) + completeness(method, gaps, spread, output_range)
+    found = list(noticed)
+    if not np.isfinite(values).all():
+        gaps = np.full(len(values), np.inf) if gaps is None else np.where(np.isfinite(gaps), gaps, np.inf)
+        errors = None
+    found += completeness(method, gaps, spread, output_range)
     if errors is not None and errors.size:
         worst = float(noise_by_row(values, errors).max())
         if worst > NOISE_OK:

@@ -69,7 +69,10 @@ def read_inputs(model: Any, inputs: Any) -> Given:
                 f"inputs on {tensor.device}",
                 f"Move one of them: inputs.to({str(device)!r}).",
             )
-        tensors.append(tensor.to(dtype) if tensor.is_floating_point() else tensor)
+        if tensor.layout != torch.strided:
+            raise DLStudioError("dense inputs", f"a {tensor.layout} tensor", "Pass inputs.to_dense().")
+        # A copy: models that work in place on their input must not reach the caller's.
+        tensors.append(tensor.detach().to(dtype if tensor.is_floating_point() else tensor.dtype, copy=True))
     first = tensors[0]
     if first.dim() < 2 or len(first) == 0:
         raise DLStudioError(

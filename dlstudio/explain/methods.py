@@ -150,7 +150,7 @@ def method_named(name: str) -> Method:
     return METHODS[name]
 
 
-def alternatives(*, hooks: bool = True) -> str:
-    """Name the methods that work without gradients, or with ``hooks=False`` those that look into no module."""
-    fitting = [m.name for m in _ALL if not m.layered and not (m.hooks if hooks is False else m.differentiates)]
-    return ", ".join(fitting)
+def alternatives(*, hooks: bool = True, but: str = "") -> str:
+    """Name methods that work without gradients, or with ``hooks=False`` some that look into no module; not `but`."""
+    usual = ("shapley", "feature_ablation", "kernel_shap") + (() if hooks else ("integrated_gradients",))
+    return " or ".join(name for name in usual if name != but)

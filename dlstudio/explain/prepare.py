@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ from dlstudio.explain.inputs import Given, read_inputs
 from dlstudio.explain.inspection import repair as repairing
 from dlstudio.explain.inspection.tracing import operations, problems
 from dlstudio.explain.layers import layer_of, neuron_of
-from dlstudio.explain.methods import Method, alternatives, method_named
+from dlstudio.explain.methods import METHODS, Method, alternatives, method_named
 from dlstudio.explain.problem import (
     FromEmbeddings,
     Problem,
@@ -83,15 +84,26 @@ def prepare(
     wrapped, shape = try_model(model, given.inputs, given.extra, given.names, output)
     findings: list[Finding] = []
     module: nn.Module = wrapped
-    if not given.extra:
-        bare = repairing.without_softmax(wrapped, given.inputs[:8])
-        if bare.changes:
-            module = bare.module
-            findings.append(
-                _note("DLS407", f"The model ends with a softmax; its logits are explained ({_list(bare.changes)}).")
+    bare = repairing.without_softmax(wrapped, given.inputs[:8], tuple(item[:8] for item in given.extra))
+    if bare.changes:
+        module = bare.module
+        words = f"The model ends with a softmax; its logits are explained ({_list(bare.changes)})."
+        findings.append(_note("DLS407", words))
+    elif _probabilities(module, given):
+        findings.append(
+            Finding(
+                code="DLS407",
+                severity="warning",
+                sentence="The outputs are probabilities, as after a softmax, which could not be taken off.",
+                remedy="Let the model return its logits: a probability also moves with the scores of other classes.",
             )
+        )
     with torch.no_grad():
         n_outputs = module(given.inputs[:1], *(item[:1] for item in given.extra)).shape[1]
+    if class_names and len(class_names) != n_outputs:
+        raise DLStudioError(
+            f"{n_outputs} class_names, one an output", f"{len(class_names)}", "Name every output once, in order."
+        )
     chosen_target = target_of(target, len(given.inputs), n_outputs, class_names, shape).to(given.inputs.device)
     findings += _steadiness(module, given)
     embedding = None
@@ -103,7 +115,9 @@ def prepare(
     n_players = given.inputs[0].numel() if mask is None else int(mask.max()) + 1
     why = ""
     if method == "auto":
-        method, why = _choose(kind, n_players, smooth, len(given.inputs))
+        compared = references_of(baselines, given.inputs, METHODS["shapley"], given.columns)
+        many = len(compared) > 1
+        method, why = _choose(kind, n_players, smooth, len(given.inputs), many)
     spec = method_named(method)
     _check_method(spec, module, given, embedding, smooth)
     if mask is None and kind in ("image", "sequence") and n_players > MANY_PLAYERS and _counts_players(spec):
@@ -115,7 +129,7 @@ def prepare(
     elif spec.differentiates:
         findings += [_finding(item) for item in problems(operations(module, given.inputs[:2], _few(given)), spec.name)]
     embedded = embedding is not None and spec.differentiates
-    references = references_of(baselines, given.inputs, spec)
+    references = references_of(baselines, given.inputs, spec, given.columns)
     extra = given.extra
     findings += remarks_on(spec, given.inputs, references, baselines)
     explained = given.inputs
@@ -138,6 +152,7 @@ def prepare(
     name = ""
     if spec.layered:
         name, found = layer_of(module, model, layer, spec)
+        findings += _calls(module, found, name, explained[:1], tuple(item[:1] for item in extra))
         problem = dataclasses.replace(problem, layer=found, neuron=neuron_of(neuron, spec))
     return Prepared(
         problem=problem,
@@ -173,7 +188,12 @@ def _finding(item: Any) -> Finding:
         "softmax": "DLS407",
         "scripted": "DLS416",
     }.get(item.kind, "DLS405")
-    return Finding(code=code, severity=item.severity, sentence=item.sentence, remedy=item.remedy)
+    return Finding(code=code, severity=item.severity, sentence=_own(item.sentence), remedy=_own(item.remedy))
+
+
+def _own(words: str) -> str:
+    """Name modules as the caller's model does, without the wrapper around it."""
+    return re.sub(r"(?<![\w.])model\.(?=\w)", "", words)
 
 
 def _mend(spec: Method, module: nn.Module, given: Given, repair: bool) -> tuple[nn.Module, list[Finding]]:
@@ -190,17 +210,31 @@ def _mend(spec: Method, module: nn.Module, given: Given, repair: bool) -> tuple[
         return module, [_finding(item) for item in found]
     left = problems(operations(mended.module, few, extra), spec.name)
     words = (
-        f"Repaired before explaining: {_list(mended.changes)}. The outputs are equal"
+        f"Repaired before explaining: {_own(_list(mended.changes))}. The outputs are equal"
         f" (largest difference {mended.max_difference:.1g})."
     )
     return mended.module, [_note("DLS408", words), *(_finding(item) for item in left)]
 
 
+def _probabilities(module: nn.Module, given: Given) -> bool:
+    """Whether every row of outputs is positive and sums to 1."""
+    with torch.no_grad():
+        outputs = module(given.inputs[:8], *(item[:8] for item in given.extra))
+    sums = outputs.sum(dim=1)
+    return outputs.shape[1] > 1 and bool((outputs >= 0).all()) and bool(((sums - 1).abs() < 1e-4).all())
+
+
 def _steadiness(module: nn.Module, given: Given) -> list[Finding]:
     """Look whether the model says the same twice, and of a row alone what it says of it beside another."""
-    few = (given.inputs[:2], *_few(given))
+    last = len(given.inputs) - 1
+    rows = torch.tensor(sorted({0, last // 2, last}), device=given.inputs.device)
+    few = (given.inputs[rows], *(item[rows] for item in given.extra))
     with torch.no_grad():
-        once, again, alone = module(*few), module(*few), module(*(item[:1] for item in few))
+        once, again = module(*few), module(*few)
+        try:
+            alone = module(*(item[:1] for item in few))
+        except ValueError:  # BatchNorm without running statistics cannot take a row alone
+            alone = torch.full_like(once[:1], float("nan"))
     size = max(float(once.abs().max()), 1e-12)
     if float((once - again).abs().max()) > 1e-6 * size:
         return [
@@ -211,7 +245,7 @@ def _steadiness(module: nn.Module, given: Given) -> list[Finding]:
                 remedy="Switch off its randomness, such as functional.dropout without training=self.training.",
             )
         ]
-    if float((alone[0] - once[0]).abs().max()) > 1e-3 * size:
+    if not float((alone[0] - once[0]).abs().max()) <= 1e-3 * size:
         return [
             Finding(
                 code="DLS414",
@@ -227,6 +261,29 @@ def _modality(inputs: torch.Tensor, embedding: nn.Module | None) -> str:
     if embedding is not None:
         return "text"
     return {2: "tabular", 3: "sequence", 4: "image"}.get(inputs.dim(), "tabular")
+
+
+def _calls(
+    module: nn.Module, layer: nn.Module, name: str, inputs: torch.Tensor, extra: tuple[torch.Tensor, ...]
+) -> list[Finding]:
+    """Look how often the layer of a layered method runs: attributions are those of one call."""
+    seen: list[int] = []
+    handle = layer.register_forward_hook(lambda *_: seen.append(1))
+    try:
+        with torch.no_grad():
+            module(inputs, *extra)
+    finally:
+        handle.remove()
+    if len(seen) == 1:
+        return []
+    return [
+        Finding(
+            code="DLS404",
+            severity="warning",
+            sentence=f"The layer {name} runs {len(seen)} times; the attributions are those of one call only.",
+            remedy="Give every call a module of its own, or choose another layer.",
+        )
+    ]
 
 
 def _differentiable(module: nn.Module, given: Given, embedding: nn.Module | None) -> bool:
@@ -248,11 +305,14 @@ def _differentiable(module: nn.Module, given: Given, embedding: nn.Module | None
         return False
 
 
-def _choose(modality: str, n_players: int, smooth: bool, n_rows: int) -> tuple[str, str]:
+def _choose(modality: str, n_players: int, smooth: bool, n_rows: int, many: bool) -> tuple[str, str]:
+    """Return the method that suits, and why; `many` rows to compare with leave out those of one baseline."""
     if modality == "tabular" and n_players <= EXACT_FEATURES:
         return "shapley", f"{n_players} features are few enough to compute Shapley values exactly, for any model."
-    if modality == "tabular" and (not smooth or n_rows <= 2000):
+    if modality == "tabular" and (not smooth or many or n_rows <= 2000):
         return "shapley", "Shapley values treat a table's features fairly and depend on no property of the model."
+    if smooth and many:
+        return "gradient_shap", "the model is differentiable, and there are several rows to compare with."
     if smooth:
         what = {"text": "tokens", "image": "pixels", "sequence": "time steps"}.get(modality, "features")
         return (
@@ -263,13 +323,19 @@ def _choose(modality: str, n_players: int, smooth: bool, n_rows: int) -> tuple[s
 
 
 def _check_method(spec: Method, module: nn.Module, given: Given, embedding: nn.Module | None, smooth: bool) -> None:
+    if "grad_cam" in spec.name and given.inputs.dim() != 4:
+        raise DLStudioError(
+            f"images of shape (rows, channels, height, width) for {spec.name}",
+            f"inputs of shape {tuple(given.inputs.shape)}",
+            "Use integrated_gradients or occlusion.",
+        )
     if spec.hooks or spec.layered:
         scripted = [type(part).__name__ for part in module.modules() if isinstance(part, torch.jit.ScriptModule)]
         if scripted:
             raise DLStudioError(
                 f"a model whose modules {spec.name} can look into",
                 "a scripted one",
-                f"Load the Python module instead, or use {alternatives(hooks=False)}.",
+                f"Load the Python module instead, or use {alternatives(hooks=False, but=spec.name)}.",
             )
     if not spec.differentiates:
         return

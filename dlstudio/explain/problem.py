@@ -11,44 +11,65 @@ import torch
 from torch import nn
 
 from dlstudio.errors import DLStudioError, unknown_name
+from dlstudio.explain.running import out_of_memory
 
-__all__ = ["FromEmbeddings", "Outputs", "Problem", "embedding_of", "target_of", "try_model"]
+__all__ = ["FromEmbeddings", "Outputs", "Problem", "Reading", "embedding_of", "target_of", "try_model"]
 
 
-class Outputs(nn.Module):
-    """A model seen as ``forward(inputs) -> (n, k)``: one field of what it returns, flat but for the rows.
+class Reading(nn.Module):
+    """One field of what a model returns, flat but for the rows; its subclasses differ in how many inputs it takes.
 
     Args:
         model: a module, or any function of tensors.
         output: the field, where the model returns a tuple or a dict.
         names: keyword names of the inputs; () to pass them by position.
         n_dims: of the field.
+        copies: hand the model copies, as it works in place on its inputs.
     """
 
     def __init__(
-        self, model: nn.Module | Callable[..., Any], output: str | int | None, names: Sequence[str], n_dims: int
+        self,
+        model: nn.Module | Callable[..., Any],
+        output: str | int | None,
+        names: Sequence[str],
+        n_dims: int,
+        copies: bool = False,
     ) -> None:
         super().__init__()
         self.model = model
         self.output = output
         self.names = tuple(names)
         self.n_dims = n_dims
-
-    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        return self._read((inputs,))
+        self.copies = copies
 
     def _read(self, inputs: tuple[torch.Tensor, ...]) -> torch.Tensor:
+        if self.copies:
+            inputs = tuple(item.clone() for item in inputs)
         given = self.model(**dict(zip(self.names, inputs, strict=True))) if self.names else self.model(*inputs)
         if self.output is not None:
             given = given[self.output]
         # From what was seen once, not from `given`: a tracer cannot ask a symbol for its number of dimensions.
-        outputs: torch.Tensor = given
+        outputs: torch.Tensor = torch.from_numpy(given) if isinstance(given, np.ndarray) else given
         if self.n_dims != 2:
             outputs = given.unsqueeze(1) if self.n_dims == 1 else given.flatten(1)
         return outputs
 
 
-class OutputsOfMany(Outputs):
+class Outputs(Reading):
+    """A model seen as ``forward(inputs) -> (n, k)``."""
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return self._read((inputs,))
+
+
+class OutputsOfTwo(Reading):
+    """The same for a model of two inputs; with a plain signature, as a tracer follows no others."""
+
+    def forward(self, inputs: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+        return self._read((inputs, second))
+
+
+class OutputsOfMany(Reading):
     """The same for a model of several inputs: ``forward(inputs, *extra) -> (n, k)``."""
 
     def forward(self, inputs: torch.Tensor, *extra: torch.Tensor) -> torch.Tensor:
@@ -154,7 +175,7 @@ class Problem:
 
 def try_model(
     model: Any, inputs: torch.Tensor, extra: tuple[torch.Tensor, ...], names: Sequence[str], output: str | int | None
-) -> tuple[Outputs, tuple[int, ...]]:
+) -> tuple[Reading, tuple[int, ...]]:
     """Run the model on two rows; return it as `Outputs`, and the shape of one row of the outputs explained.
 
     Raises:
@@ -162,19 +183,23 @@ def try_model(
             no row of numbers a row of inputs.
     """
     where = f"inputs of shape {tuple(inputs.shape)} and type {inputs.dtype}"
-    few = (inputs[:2], *(item[:2] for item in extra))
+    few = tuple(item[:2].clone() for item in (inputs, *extra))
     with torch.no_grad():
         try:
             given = model(**dict(zip(names, few, strict=True))) if names else model(*few)
-        except (RuntimeError, ValueError, TypeError, IndexError, NotImplementedError) as error:
-            if isinstance(error, torch.OutOfMemoryError):
+        except Exception as error:  # whatever the model raises
+            if out_of_memory(error):
                 raise
+            whole = not inputs.is_floating_point() and "dtype" in str(error)
             raise DLStudioError(
                 f"a model that takes {where}",
                 f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0][:300]}",
-                "Pass inputs as the model was trained on, rows first.",
+                "Pass inputs.float()." if whole else "Pass inputs as the model was trained on, rows first.",
             ) from error
+    copies = not all(torch.equal(item, used[:2]) for item, used in zip(few, (inputs, *extra), strict=True))
     given = _field(given, output)
+    if isinstance(given, np.ndarray):
+        given = torch.from_numpy(given)
     if not isinstance(given, torch.Tensor) or not given.is_floating_point():
         kind = f"a {given.dtype} tensor" if isinstance(given, torch.Tensor) else type(given).__name__
         raise DLStudioError(
@@ -188,8 +213,8 @@ def try_model(
             f"outputs of shape {tuple(given.shape)} for {where}",
             "Put the rows first; for a single row pass inputs.unsqueeze(0).",
         )
-    kind_of = OutputsOfMany if extra else Outputs
-    return kind_of(model, output, names, given.dim()), tuple(given.shape[1:])
+    kind_of = (Outputs, OutputsOfTwo, OutputsOfMany)[min(len(extra), 2)]
+    return kind_of(model, output, names, given.dim(), copies), tuple(given.shape[1:])
 
 
 def _field(given: Any, output: str | int | None) -> Any:
@@ -242,10 +267,13 @@ def target_of(
                 f"Pass target=0 to {n_outputs - 1}, or one index a row, such as the predicted classes.",
             )
         target = 0
-    if isinstance(target, str):
-        if target not in class_names:
-            raise unknown_name("class", target, class_names)
-        target = list(class_names).index(target)
+    if isinstance(target, str) or (isinstance(target, (list, tuple)) and all(isinstance(item, str) for item in target)):
+        asked = [target] if isinstance(target, str) else list(target)
+        for name in asked:
+            if name not in class_names:
+                raise unknown_name("class", name, class_names)
+        places = [list(class_names).index(name) for name in asked]
+        target = places[0] if isinstance(target, str) else places
     if isinstance(target, tuple) and len(target) == len(shape) and len(shape) > 1:
         if any(not 0 <= int(at) < size for at, size in zip(target, shape, strict=True)):
             raise DLStudioError(f"a target inside outputs of shape {shape}", f"target={target}", "Choose one inside.")
@@ -280,11 +308,7 @@ def embedding_of(module: nn.Module, ids: torch.Tensor, extra: Sequence[torch.Ten
             found.append(layer)
 
     few = ids[:2]
-    handles = [
-        layer.register_forward_pre_hook(look)
-        for layer in module.modules()
-        if isinstance(layer, (nn.Embedding, nn.EmbeddingBag))
-    ]
+    handles = [layer.register_forward_pre_hook(look) for layer in module.modules() if isinstance(layer, nn.Embedding)]
     try:
         with torch.no_grad():
             module(few, *(item[:2] for item in extra))

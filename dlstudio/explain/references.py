@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from dlstudio.results import Finding
 __all__ = ["players_of", "references_of", "remarks_on"]
 
 
-def references_of(given: Any, inputs: torch.Tensor, method: Method, what: str = "baselines") -> torch.Tensor:
+def references_of(given: Any, inputs: torch.Tensor, method: Method, columns: Sequence[str] = ()) -> torch.Tensor:
     """Return what `inputs` are compared with, in their type and on their device.
 
     Args:
@@ -22,7 +23,7 @@ def references_of(given: Any, inputs: torch.Tensor, method: Method, what: str = 
             row, or for methods of a background any number of rows.
         inputs: (n, ...).
         method: whose reference it is.
-        what: the argument's name, for messages.
+        columns: names of the inputs' columns, which a DataFrame of references has to have too.
 
     Returns:
         (1, ...), (n, ...) or, for a background, (m, ...).
@@ -31,7 +32,7 @@ def references_of(given: Any, inputs: torch.Tensor, method: Method, what: str = 
         DLStudioError: the shape does not fit, a value is not finite, or a background is needed and missing or of one
             row only.
     """
-    shape = tuple(inputs.shape[1:])
+    what, shape = "baselines", tuple(inputs.shape[1:])
     many = method.reference == "background"
     averages = method.name in ("deep_lift_shap", "gradient_shap", "shap_deep", "shap_gradient")
     if given is None:
@@ -50,12 +51,24 @@ def references_of(given: Any, inputs: torch.Tensor, method: Method, what: str = 
                 f"Stack them into one background: {what}=torch.cat([...]).",
             )
         given = given[0]
-    if hasattr(given, "to_numpy"):
-        given = given.to_numpy()
-    rows = torch.as_tensor(given)
+    names = getattr(given, "columns", getattr(given, "index", ()) if hasattr(given, "to_numpy") else ())
+    if len(columns) and len(names) == len(columns) and list(map(str, names)) != list(columns):
+        if sorted(map(str, names)) != sorted(columns):
+            other = sorted(set(map(str, names)) - set(columns))
+            raise DLStudioError(f"{what} with the columns of the inputs", f"columns {other[:5]}", "Align them by name.")
+        places = [list(map(str, names)).index(column) for column in columns]
+        given = given.iloc[:, places] if hasattr(given, "columns") else given.iloc[places]
+    try:
+        rows = torch.as_tensor(np.array(given)) if not isinstance(given, torch.Tensor) else given.detach()
+    except (TypeError, ValueError) as error:
+        raise DLStudioError(
+            f"numbers as {what}", f"{type(given).__name__} ({error})", "Encode them as the inputs are."
+        ) from None
     if not inputs.is_floating_point() and rows.is_floating_point():
         raise DLStudioError(
-            f"token ids as {what}", f"{rows.dtype} values", "Pass whole numbers, such as the padding id."
+            f"whole numbers as {what}, as the inputs are",
+            f"{rows.dtype} values",
+            "Pass for instance the id of padding.",
         )
     if not torch.isfinite(rows).all():
         bad = int((~torch.isfinite(rows)).sum())

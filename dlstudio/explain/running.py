@@ -75,7 +75,9 @@ class Runner:
         if self._deadline is not None and time.monotonic() > self._deadline:
             raise Halted(f"the {self._max_seconds:g} s allowed were over")
 
-    def over_rows(self, n_rows: int, width: int, work: Callable[[slice, int], _T], *, least: int = 1) -> list[_T]:
+    def over_rows(
+        self, n_rows: int, width: int, work: Callable[[slice, int], _T], *, least: int = 1, further: bool = False
+    ) -> list[_T]:
         """Do `work` on all rows, batch by batch.
 
         Args:
@@ -83,6 +85,7 @@ class Runner:
             width: how many evaluations of the model one row takes at once.
             work: takes the rows and the largest batch the model may be given.
             least: the fewest rows the method can work on.
+            further: this makes finished rows better, so that a halt before the first batch loses nothing.
 
         Returns:
             What `work` returned, batch by batch. After a halt (see `stopped`) it covers the first rows only.
@@ -116,7 +119,7 @@ class Runner:
                 tell(at, n_rows)
         finally:
             tell(-1, n_rows)
-        if self.stopped and not done:
+        if self.stopped and not done and not further:
             raise DLStudioError(
                 "at least one batch of rows to be finished",
                 f"none: {self.stopped}",
@@ -164,7 +167,7 @@ def no_memory(error: BaseException) -> DLStudioError:
     """Build the error for a model that does not even fit a single row."""
     return DLStudioError(
         "memory for a single row",
-        str(error).splitlines()[0][:200],
+        (str(error).splitlines() or ["none left"])[0][:200],
         "Explain smaller inputs, take fewer n_steps or n_samples, or use a machine with more memory.",
     )
 

@@ -27,6 +27,7 @@ __all__ = ["Session", "explain_run", "saved_explanations"]
 
 N_ROWS = 100
 N_BACKGROUND = 50
+AT_ONCE = 512
 PREFIX = "explanation-"
 
 
@@ -109,8 +110,8 @@ class Session:
     def outputs(self, inputs: torch.Tensor) -> npt.NDArray[np.float64]:
         """Return the model's outputs (n, k) for encoded inputs: logits of classes, or the predicted value."""
         with torch.no_grad():
-            found = self.model(inputs)
-        return found.reshape(len(inputs), -1).double().numpy()  # type: ignore[no-any-return]
+            found = torch.cat([self.model(part) for part in inputs.split(AT_ONCE)])
+        return found.reshape(len(inputs), -1).double().numpy()
 
     def probabilities(self, inputs: torch.Tensor) -> npt.NDArray[np.float64]:
         """Return the probability of every class (n, k), or the predicted value (n, 1) of a regression."""
@@ -144,7 +145,7 @@ class Session:
         Raises:
             DLStudioError: a row number is out of range, and as `dlstudio.explain`.
         """
-        chosen = self._rows(rows)
+        chosen = self.checked_rows(rows)
         given = self.dataset.inputs[torch.from_numpy(chosen)] if inputs is None else inputs
         target = self.default_target(given) if target is None else target
         if baselines is None:
@@ -186,7 +187,7 @@ class Session:
         Example:
             >>> session.explain([17], inputs=session.edited(17, {"loan_to_value": 0.8}))
         """
-        at = int(self._rows([row])[0])
+        at = int(self.checked_rows([row])[0])
         return edited(self.dataset.inputs[at], self.table, changes).unsqueeze(0)
 
     def raw(self, inputs: torch.Tensor) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.str_]]:
@@ -196,7 +197,12 @@ class Session:
         numbers = np.stack([column.values(encoded) for column in columns], axis=1)
         return numbers, np.array([column.shown(encoded) for column in columns], dtype=np.str_).T
 
-    def _rows(self, rows: Any) -> npt.NDArray[np.int64]:
+    def checked_rows(self, rows: Any) -> npt.NDArray[np.int64]:
+        """Return row numbers of the data set; None takes the first 100 test rows.
+
+        Raises:
+            DLStudioError: they are no whole numbers, or out of range.
+        """
         if rows is None:
             return self.test_rows()
         chosen = np.atleast_1d(np.asarray(rows))

@@ -13,14 +13,14 @@ from dlstudio.figures.theme import INK, MUTED, SURFACE, escape
 
 __all__ = ["counterfactuals"]
 
-DIVERGING = ((0.0, "#d55e00"), (0.5, "#ffffff"), (1.0, "#0072b2"))
+DIVERGING = ((0.0, "#0072b2"), (0.5, "#ffffff"), (1.0, "#d55e00"))
 ROW_PX = 34
 
 
 def counterfactuals(result: CounterfactualResult) -> go.Figure:
     """Draw a table of changes: a column for each counterfactual, the nearest first, a row for each column changed.
 
-    A cell says from what to what; its colour how far, blue upwards and orange downwards, grey where a category changed.
+    A cell says from what to what; its colour how far, vermilion upwards and blue downwards, grey for another category.
     Without counterfactuals the figure says why there is none.
 
     Example:

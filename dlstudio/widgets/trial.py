@@ -159,11 +159,19 @@ class Trial(widgets.VBox):
         changes = {name: value for name, value in values.items() if value != _start(self._fields[name])}
         beyond = [
             name for name, value in changes.items()
-            if not self._fields[name].choices and not self._fields[name].low <= value <= self._fields[name].high
+            if not self._fields[name].choices and _outside(self._fields[name], value)
         ]  # fmt: skip
         if not changes:
             return changes, "Nothing was changed."
         return changes, f"Beyond anything in the data: {', '.join(beyond)}." if beyond else ""
+
+
+def _outside(field: Field, value: Any) -> bool:
+    """Whether a number lies beyond the data; text that is no number is complained of when it is written."""
+    try:
+        return not field.low <= float(value) <= field.high
+    except ValueError:
+        return False
 
 
 def _start(field: Field) -> Any:

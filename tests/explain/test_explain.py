@@ -259,7 +259,7 @@ BAD: dict[str, tuple[Any, Any, dict[str, Any], tuple[str, ...]]] = {
     "max_seconds": (None, None, {"target": 0, "max_seconds": 0}, ("max_seconds above 0",)),
     "layer": (None, None, {"target": 0, "method": "layer_conductance"}, ("a layer for layer_conductance",)),
     "layer name": (None, None, {"target": 0, "method": "layer_conductance", "layer": "7"}, ("layer names",)),
-    "no convolution": (None, None, {"target": 0, "method": "grad_cam"}, ("a convolution",)),
+    "no convolution": (None, None, {"target": 0, "method": "grad_cam"}, ("images of shape",)),
     "text in a frame": (None, pd.DataFrame({"a": ["x"] * 6}), {"target": 0}, ("'a'", "Encode")),
     "no model": (3, None, {"target": 0}, ("a torch.nn.Module, a function or a run", "int")),
     "modality": (None, None, {"target": 0, "modality": "table"}, ("modality names",)),
@@ -320,6 +320,169 @@ def test_a_feature_that_never_varies_is_no_obstacle() -> None:
         found = explain(model, inputs, target=0, method=method, baselines=background, **QUIET)
         assert np.abs(found.attributions[:, 3]).max() < 1e-9 and found.verdict == "ok"
         assert any("never vary" in reason for reason in found.reasons)
+
+
+# -- what looked right and was not ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["feature_ablation", "saliency", "shapley"])
+def test_numbers_that_are_not_finite_are_never_ok(method: str) -> None:
+    def root(inputs: torch.Tensor) -> torch.Tensor:
+        return inputs.clamp(min=0).sqrt().sum(dim=1) if method == "saliency" else (1 / inputs).sum(dim=1)
+
+    try:
+        found = explain(root, torch.zeros(3, 4) if method == "saliency" else torch.ones(3, 4), method=method, **QUIET)
+    except DLStudioError as error:
+        assert "finite" in str(error)
+    else:
+        assert found.verdict == "refused" and "not finite" in " ".join(found.reasons)
+
+
+def test_a_model_that_works_in_place_leaves_the_callers_inputs_alone() -> None:
+    def doubled(inputs: torch.Tensor) -> torch.Tensor:
+        inputs *= 2
+        return inputs.sum(dim=1)
+
+    inputs = np.ones((3, 4), dtype=np.float32)
+    for method in ("shapley", "feature_ablation", "integrated_gradients"):
+        found = explain(doubled, inputs, method=method, **QUIET)
+        assert (inputs == 1).all() and found.attributions == pytest.approx(np.full((3, 4), 2.0), abs=1e-5)
+
+
+def test_frames_are_compared_column_by_column() -> None:
+    model, inputs = small()
+    frame = pd.DataFrame(inputs.double().numpy(), columns=list("abcdefgh"))
+    background = pd.DataFrame(random_rows(10, 8, seed=5).double().numpy(), columns=list("abcdefgh"))
+    plain = explain(model, frame, target=0, method="shapley", baselines=background, **QUIET)
+    for order in ("hgfedcba", "bacdefgh"):
+        again = explain(model, frame, target=0, method="shapley", baselines=background[list(order)], **QUIET)
+        assert again.attributions == pytest.approx(plain.attributions)
+    with pytest.raises(DLStudioError, match="columns of the inputs"):
+        explain(model, frame, target=0, method="shapley", baselines=background.rename(columns={"a": "z"}), **QUIET)
+
+
+def test_a_softmax_behind_two_inputs_is_taken_off_too() -> None:
+    class Gated(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = network(4, 3)
+
+        def forward(self, values: torch.Tensor, gate: torch.Tensor) -> torch.Tensor:
+            return torch.softmax(self.inner(values * gate), dim=1)
+
+    model, values, gate = Gated(), random_rows(5, 4), random_rows(5, 4, seed=8)
+    found = explain(model, (values, gate), target=1, method="shapley", **QUIET)
+    expected = (values * gate) * model.inner[0].weight[1]
+    assert found.attributions == pytest.approx(expected.detach().numpy(), abs=1e-5)
+    assert "logits are explained" in " ".join(found.reasons)
+
+
+def test_probabilities_that_cannot_be_undone_are_pointed_out() -> None:
+    def guess(inputs: torch.Tensor) -> torch.Tensor:
+        return torch.from_numpy(torch.softmax(inputs[:, :3], dim=1).numpy())
+
+    found = explain(guess, random_rows(4, 5), target=0, method="shapley", **QUIET)
+    assert found.verdict == "suspect" and "probabilities" in " ".join(found.reasons)
+
+
+def test_maps_of_sequences_and_bags_of_tokens_are_no_explanations() -> None:
+    sequence = nn.Sequential(nn.Conv1d(12, 4, 3, padding=1), nn.Flatten(), nn.Linear(20, 2))
+    with pytest.raises(DLStudioError, match="images of shape"):
+        explain(sequence, random_rows(3, 12, 5), target=0, method="grad_cam", **QUIET)
+    bag = nn.Sequential(nn.EmbeddingBag(20, 8), nn.Linear(8, 2))
+    tokens = torch.randint(1, 20, (4, 6))
+    with pytest.raises(DLStudioError, match="no embedding layer takes"):
+        explain(bag, tokens, target=0, method="integrated_gradients", **QUIET)
+    assert explain(bag, tokens, target=0, **QUIET).attributions.shape == (4, 6)
+
+
+def test_auto_suits_the_rows_there_are_to_compare_with() -> None:
+    model, background = network(16, 8, 2), random_rows(20, 16, seed=5)
+    found = explain(model, random_rows(2100, 16), target=0, baselines=background, n_samples=40, **QUIET)
+    assert found.method == "shapley"
+    image = nn.Sequential(nn.Flatten(), network(64, 8, 2))
+    found = explain(image, random_rows(3, 1, 8, 8), target=0, baselines=random_rows(5, 1, 8, 8, seed=4), **QUIET)
+    assert found.method == "gradient_shap"
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("method", ["deep_lift", "gradient_shap", "shap_kernel", "smooth_grad", "shap_deep"])
+def test_half_precision_is_explained_in_single(dtype: torch.dtype, method: str) -> None:
+    model = network(8, 16, 3).to(dtype)
+    wanted = {"baselines": random_rows(10, 8, seed=5)} if METHODS[method].reference == "background" else {}
+    found = explain(model, random_rows(6, 8), target=0, method=method, **wanted, **QUIET)
+    assert found.verdict == "ok" and next(model.parameters()).dtype == dtype
+
+
+def test_tensors_of_inference_mode() -> None:
+    model, _ = small()
+    with torch.inference_mode():
+        inputs = random_rows(6, 8) * 1
+    assert explain(model, inputs, target=0, method="integrated_gradients", **QUIET).verdict == "ok"
+
+
+def test_a_layer_that_runs_twice_is_pointed_out() -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer, self.last = nn.Linear(6, 6), nn.Linear(6, 2)
+
+        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+            return self.last(torch.tanh(self.layer(torch.tanh(self.layer(inputs)))))
+
+    wanted = {"target": 0, "method": "neuron_conductance", "layer": "layer", "neuron": 0}
+    found = explain(Twice(), random_rows(3, 6), **wanted, **QUIET)
+    assert found.verdict != "ok" and "runs 2 times" in " ".join(found.reasons)
+
+
+def test_a_layer_is_the_one_of_that_name() -> None:
+    """An inner module called ``model`` with a layer of the same name must not be taken for it."""
+
+    class Outer(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = nn.Sequential()
+            self.model.add_module("fc", nn.Linear(6, 5))
+            self.fc = nn.Linear(5, 2)
+
+        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+            return self.fc(self.model(inputs))
+
+    wanted = {"target": 0, "method": "layer_conductance"}
+    assert explain(Outer(), random_rows(3, 6), layer="fc", **wanted, **QUIET).attributions.shape == (3, 2)
+    assert explain(Outer(), random_rows(3, 6), layer="model.fc", **wanted, **QUIET).attributions.shape == (3, 5)
+
+
+def test_class_names_by_row_and_their_number() -> None:
+    model, inputs = small()
+    names = ("a", "b", "c")
+    found = explain(model, inputs, target=["a", "b", "c"] * 2, class_names=names, method="saliency", **QUIET)
+    assert found.target.tolist() == [0, 1, 2] * 2
+    with pytest.raises(DLStudioError, match="3 class_names"):
+        explain(model, inputs, target=0, class_names=("a", "b"), method="saliency", **QUIET)
+
+
+def test_a_transformer_given_rows_of_padding_alone() -> None:
+    class Encoder(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embedding = nn.Embedding(50, 16, padding_idx=0)
+            layer = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)
+            self.encoder = nn.TransformerEncoder(layer, 1, enable_nested_tensor=False)
+            self.head = nn.Linear(16, 3)
+
+        def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+            return self.head(self.encoder(self.embedding(tokens), src_key_padding_mask=tokens == 0).mean(dim=1))
+
+    tokens = torch.randint(1, 50, (4, 10), generator=torch.Generator().manual_seed(0))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = Encoder()
+    before = torch.backends.mha.get_fastpath_enabled()
+    for baseline in (None, 1):
+        found = explain(model, tokens, target=1, method="shapley", baselines=baseline, n_samples=4, **QUIET)
+        assert found.gap is not None and found.gap < 1e-6
+    assert torch.backends.mha.get_fastpath_enabled() == before
 
 
 # -- memory and time ---------------------------------------------------------------------------------------------------
@@ -400,6 +563,21 @@ def test_time_that_is_over_keeps_what_is_finished() -> None:
     assert 0 < len(found) < 2000 and len(found.prediction) == len(found.rows) == len(found)
     assert found.attributions == pytest.approx(random_rows(2000, 4)[: len(found)].numpy())
     assert any("Only the first" in reason for reason in found.reasons)
+
+
+def test_a_halt_during_refinement_keeps_all_rows() -> None:
+    event, seen = threading.Event(), []
+
+    class Kinked(nn.Module):
+        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+            return (8 * (inputs - 0.31)).clamp(0, 1).sum(dim=1)
+
+    def tell(done: int, total: int) -> None:
+        seen.append(total)
+        event.set()
+
+    found = explain(Kinked(), random_rows(6, 4), method="integrated_gradients", progress=tell, cancel=event)
+    assert len(found) == 6 and "All rows were explained" in " ".join(found.reasons)
 
 
 def test_cancel_and_progress() -> None:

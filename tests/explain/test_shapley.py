@@ -308,7 +308,7 @@ def test_batches_change_nothing(n_features: int, max_batch: int) -> None:
 
 def test_a_row_does_not_depend_on_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     function, inputs, background = network(20, seed=1), normal(9, 20, seed=2), normal(4, 20)
-    monkeypatch.setattr("dlstudio.explain.sampling.shapley._VALUES_AT_ONCE", 1000)
+    monkeypatch.setitem(shapley.__globals__, "_VALUES_AT_ONCE", 1000)
     found = shapley(function, inputs, background, n_samples=16)
     for at in (0, 4, 8):
         assert_close(found.values[at], shapley(function, inputs[at : at + 1], background, n_samples=16).values[0])

@@ -18,11 +18,14 @@ from streamlit.testing.v1 import AppTest
 
 import dlstudio as dls
 from dlstudio import app, reports, results, shipped
+from dlstudio.explain.checks import CHECKS
 from dlstudio.explain.exploring import story, typical
+from dlstudio.explain.quality.agreement_result import AgreementResult
 from dlstudio.explain.result import Explanation
 from dlstudio.explain.session import PREFIX, Session, explain_run, saved_explanations
 from dlstudio.explain.words import headline, verdict_line
 from dlstudio.figures import explanation as figures
+from dlstudio.figures.checked import pictures
 from dlstudio.results import Finding
 from dlstudio.runs.run import Run
 from dlstudio.widgets.explorer import Explorer
@@ -65,6 +68,16 @@ def evil(explained: Explanation, run: Run) -> Run:
         labels=labels, verdict="suspect", findings=(finding,), model=EVIL, why=EVIL,
     )  # fmt: skip
     results.save(bad, other.folder / "results", f"{PREFIX}{bad.method}")
+    session = Session(other)
+    plain = session.explain(bad.rows[:3], method=bad.method, target=bad.target[:3], progress=False)
+    for check in CHECKS:
+        made = check.make(session, plain)
+        said: dict[str, Any] = {"findings": (finding, *made.findings)}
+        if isinstance(made, AgreementResult):
+            said |= {"feature_names": (EVIL,) * len(made.feature_names), "titles": (EVIL,) * len(made.titles)}
+        else:
+            said |= {"layers": (EVIL,) * len(made.layers), "skipped": {EVIL: EVIL}}
+        check.keep(dataclasses.replace(made, **said), bad, other)
     return other
 
 
@@ -118,6 +131,46 @@ def test_widget_page_and_report_say_and_draw_the_same(
     explorer.close()
 
 
+def test_checks_are_the_same_on_all_faces(
+    explained: Explanation, run: Run, page_of: Callable[..., AppTest], tmp_path: Path
+) -> None:
+    for name in ("agreement", "quality"):
+        for path in (run.folder / "results").glob(f"{name}*"):  # of a report
+            path.unlink()
+    board = page_of(run.key, page="Checks")
+    for check in CHECKS:
+        assert check.saved(explained, run) is None
+        next(button for button in board.button if button.label == check.button).click().run()
+        assert not board.exception
+    assert not any(button.label == check.button for button in board.button for check in CHECKS)
+    explorer = Explorer(explained)
+    explorer.pages.value = "Checks"
+    written = reports.report("explain", run=run, out=tmp_path / "checked.html").read_text()
+    body = html.unescape(written.split("<main>")[1].split("</main>")[0])
+    in_report = [
+        json.loads(spec)["data"] for spec in re.findall(r"<script[^>]*figure-data[^>]*>(.*?)</script>", written)
+    ]
+    on_board = [figure["data"] for figure in drawn(board)]
+    for check, section in zip(CHECKS, (explorer.checks.agreement, explorer.checks.quality), strict=True):
+        result = check.saved(explained, run)
+        assert result is not None and section.told.result == result and check.unfinished(result) is False
+        for sentence in (check.question, check.intro, *check.words(result)):
+            shown = html.unescape("".join(part.value for part in (section.children[0], section.told.children[0])))
+            assert sentence in shown and sentence in body, sentence
+            assert sentence in markup(board) or sentence == board.subheader[CHECKS.index(check)].value, sentence
+        for words, figure in pictures(result):
+            data = json.loads(figure.to_json())["data"]
+            assert words in body and data in in_report and len(data) in map(len, on_board)
+        first = json.loads(pictures(result)[0][1].to_json())["data"][0]
+        assert any(data[0] == first for data in on_board)
+    expected = dls.score_explanation(run, Session(run).explain(explained.rows, method=explained.method), progress=False)
+    quality = CHECKS[1].saved(explained, run)
+    np.testing.assert_allclose(expected.infidelity, quality.infidelity, atol=1e-6)
+    np.testing.assert_allclose(expected.similarity, quality.similarity, atol=1e-6)
+    np.testing.assert_allclose(expected.max_sensitivity, quality.max_sensitivity, rtol=1e-3)
+    explorer.close()
+
+
 def test_a_report_explains_what_was_not_explained_yet(home: Path, tmp_path: Path) -> None:
     recipe = dls.Recipe(data="mortgage", model="mlp", epochs=1, name="bare", device="cpu")
     bare = dls.fit(recipe, progress=False)
@@ -141,6 +194,7 @@ def test_a_refused_explanation_is_told_and_not_drawn(
             board = page_of(run.key, method="saliency", page=page)
             assert "does not add up" in markup(board) and "Raise n_steps." in markup(board)
             assert all("column " not in json.dumps(figure) for figure in drawn(board))
+        assert "not tested" in markup(page_of(run.key, method="saliency", page="Checks"))
         assert "nothing is tried" in markup(page_of(run.key, method="saliency", page="What if"))
     finally:
         path.unlink()
@@ -183,6 +237,21 @@ def test_a_run_that_cannot_be_explained_says_why(home: Path, page_of: Callable[.
     board = page_of(rec.run.key)
     next(button for button in board.button if button.label == "Explain this run").click().run()
     assert not board.exception and "Expected" in markup(board)
+
+
+def test_hostile_names_in_checks_are_text(evil: Run, page_of: Callable[..., AppTest], tmp_path: Path) -> None:
+    (hostile,) = saved_explanations(evil).values()
+    explorer = Explorer(hostile)
+    explorer.pages.value = "Checks"
+    board = page_of(evil.key, page="Checks")
+    assert len(drawn(board)) == 4 and all("<script" not in json.dumps(figure) for figure in drawn(board))
+    assert f"{EVIL} is wrong. {EVIL}" in markup(board)
+    assert all("<script" not in element.proto.body for element in board.get("html"))
+    for section in (explorer.checks.agreement, explorer.checks.quality):
+        assert f"{EVIL} is wrong. {EVIL}" in html.unescape(section.told.children[0].value)
+        assert all("<script" not in getattr(part, "value", "") for part in section.told.children)
+        assert all("<script" not in chart.figure.to_json() for chart in section.told.charts)
+    explorer.close()
 
 
 def test_labels_show_markup_as_it_is() -> None:
@@ -229,7 +298,7 @@ def test_text_of_a_user_is_text_on_the_board_and_in_the_report(
     server = app.serve("board", port=free_port(), block=False)
     try:
         page.goto(f"{server.url}/explain?run={evil.key}")
-        for name in ("One row", "All rows", "What if"):
+        for name in ("One row", "All rows", "What if", "Checks"):
             page.get_by_text(name, exact=True).click()
             page.get_by_text(f"Suspect: {EVIL} is wrong.").first.wait_for()
             page.wait_for_timeout(1500)
@@ -318,6 +387,13 @@ def test_an_engineer_explores_in_jupyterlab(explained: Explanation, run: Run, la
     control.press("Tab")
     explorer.get_by_role("button", name="Try it").click()
     explorer.locator(".dls-outcomes").wait_for()
+
+    # Whether all this can be relied on.
+    explorer.get_by_role("button", name="Checks").click()
+    explorer.get_by_text("Looks at all rows").last.wait_for()
+    explorer.get_by_role("button", name="Test this explanation").click()
+    explorer.locator(".dls-said", has_text="Not saved with the run").wait_for()
+    explorer.get_by_text("Feature ablation on 20 rows").wait_for()
 
     # A notebook saved with all this is small, and the page can be loaded again.
     before = path.stat().st_mtime_ns

@@ -15,11 +15,13 @@ import torch
 
 import dlstudio as dls
 from dlstudio.errors import DLStudioError
+from dlstudio.explain.checks import CHECKS
 from dlstudio.explain.exploring import fields, story, try_out, typical
 from dlstudio.explain.result import Explanation
 from dlstudio.explain.session import Session, explain_run
 from dlstudio.explain.words import headline, verdict_line
 from dlstudio.figures import explanation as figures
+from dlstudio.figures.checked import compared, pictures
 from dlstudio.results import Finding
 from dlstudio.runs.run import Run
 from dlstudio.widgets.explorer import Explorer
@@ -160,9 +162,85 @@ def test_nothing_changed_is_said(explorer: Explorer) -> None:
     np.testing.assert_array_equal(explorer.trial.tried.outputs[0], explorer.trial.tried.outputs[1])
 
 
+def test_checks_are_made_on_a_click_and_not_saved(explorer: Explorer, explained: Explanation, run: Run) -> None:
+    explorer.show_row(3)
+    explorer.pages.value = "Checks"
+    for check, section in zip(CHECKS, (explorer.checks.agreement, explorer.checks.quality), strict=True):
+        assert section.told is None and check.cost(explained) in words(section.message.value)
+        section.start.click()
+        explorer.wait()
+        result = section.told.result
+        assert check.fits(result, explained) and set(result.rows) <= set(explained.rows)
+        for sentence in check.words(result):
+            assert sentence in words(section.told.children[0].value)
+        assert "Not saved with the run." in words(section.message.value)
+        assert section.start.layout.display == "none" and check.saved(explained, run) is None
+        drawn = pictures(result)
+        assert [chart.figure for chart in section.told.charts[:-1]] == [figure for _, figure in drawn[:-1]]
+    section = explorer.checks.agreement
+    section.row.value = 1
+    assert section.told.charts[-1].figure == compared(section.told.result, 1)[1]
+    assert f"Row {int(explained.rows[1])} of the data" in words(section.told.children[-2].value)
+    # Another explanation has other checks; back at the first one its own are there again.
+    before = section.told.result
+    explorer._take(dataclasses.replace(explained, target=1 - explained.target))
+    assert section.told is None and section.start.layout.display is None
+    explorer._take(explained)
+    assert section.told.result is before
+
+
+def test_saved_checks_are_shown_at_once(explained: Explanation, run: Run) -> None:
+    check = CHECKS[0]
+    result = dls.compare_explanations(run, explained.rows[:3], methods=("shapley", "saliency"), progress=False)
+    for one in (explained, dataclasses.replace(explained, method="saliency")):
+        shown = Explorer(one)
+        shown.pages.value = "Checks"
+        assert shown.checks.agreement.told.result == result
+        assert "Saved with the run." in words(shown.checks.agreement.message.value)
+        assert shown.checks.quality.told is None
+        shown.close()
+    for other in (
+        dataclasses.replace(explained, method="lime"),
+        dataclasses.replace(explained, rows=explained.rows + 1),
+        dataclasses.replace(explained, target=1 - explained.target),
+        dataclasses.replace(explained, run="another"),
+    ):
+        assert check.saved(other, run) is None
+    for path in (run.folder / "results").glob("agreement*"):
+        path.unlink()
+
+
+def test_a_check_that_fails_or_is_stopped_says_so(explorer: Explorer, monkeypatch: pytest.MonkeyPatch) -> None:
+    explorer.pages.value = "Checks"
+    section = explorer.checks.quality
+
+    def fail(*args: Any, **options: Any) -> None:
+        raise DLStudioError("a model without <b>", "one", "Choose another.")
+
+    monkeypatch.setattr(explorer.session, "explain", fail)
+    section.start.click()
+    explorer.wait()
+    assert "a model without <b>" in words(section.message.value) and "&lt;b&gt;" in section.message.value
+    assert section.told is None and not section.start.disabled
+    monkeypatch.undo()
+    with explorer._busy:  # as if something else was being explained
+        section.start.click()
+        section.stop.click()
+    explorer.wait()
+    assert "Stopped." in words(section.message.value) and section.told is None and not section.start.disabled
+
+
+def test_a_refused_explanation_is_not_tested(explained: Explanation) -> None:
+    shown = Explorer(dataclasses.replace(explained, verdict="refused"))
+    shown.pages.value = "Checks"
+    assert "not tested" in words(shown.checks.quality.message.value)
+    assert shown.checks.quality.start.layout.display == "none"
+    shown.close()
+
+
 def test_a_table_without_a_run_has_no_methods_to_choose_from() -> None:
     shown = Explorer(made())
-    assert shown.pages.options == ("One row", "All rows") and shown.trial is None
+    assert shown.pages.options == ("One row", "All rows") and shown.trial is shown.checks is None
     assert shown.choices.layout.display == "none"
     assert shown.picture.figure == figures.figure_of(made(), 0)
     with pytest.raises(DLStudioError, match="explanation of a run"):

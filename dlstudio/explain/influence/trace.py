@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from dlstudio.errors import DLStudioError
 from dlstudio.explain.influence.result import InfluenceResult, findings_of
@@ -92,7 +91,8 @@ def trace_influence(
     if not isinstance(model, torch.nn.Module):
         session, paths = _of_run(model)
         data, key = session.dataset, session.run.key
-        numbers = session.test_rows(ROWS_OF_A_RUN) if rows is None else _row_numbers(rows, len(data))
+        asked = rows if rows is not None else inputs  # the second argument of a run is row numbers, as in `explain`
+        numbers = session.test_rows(ROWS_OF_A_RUN) if asked is None else session.checked_rows(asked)
         train_numbers, train = data.splits["train"], data.split("train")
         inputs, targets = data.inputs[numbers], data.targets[numbers]
         model, checkpoints, class_names = session.model, checkpoints or paths, class_names or data.class_names
@@ -177,10 +177,3 @@ def _of_run(run: Run | str) -> tuple[Session, list[Path]]:
     if not last.exists() or saved_step(last) == saved_step(best):
         return session, [best]
     return session, [best, last]
-
-
-def _row_numbers(rows: Sequence[int], n: int) -> npt.NDArray[np.int64]:
-    chosen = np.asarray(rows)
-    if chosen.ndim != 1 or not len(chosen) or chosen.dtype.kind not in "iu" or chosen.min() < 0 or chosen.max() >= n:
-        raise DLStudioError(f"row numbers from 0 to {n - 1}", f"rows={rows!r}"[:80], "Try rows=[17].")
-    return chosen.astype(np.int64)

@@ -158,12 +158,23 @@ def _randomise(layer: nn.Module, generator: torch.Generator) -> None:
 
 def _shifted(model: Any, shift: torch.Tensor) -> Any:
     """Return the same function of inputs that lie `shift` higher."""
+
+    def lower(
+        first: tuple[torch.Tensor, ...], named: dict[str, torch.Tensor]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Shift the first input, which may come by position or by name."""
+        if first:
+            return (first[0] - shift, *first[1:]), named
+        explained = next(iter(named))
+        return (), {**named, explained: named[explained] - shift}
+
     if not isinstance(model, nn.Module):
         return lambda inputs, *extra: model(inputs - shift, *extra)
     kind = type(model)
 
-    def forward(self: nn.Module, inputs: torch.Tensor, *extra: torch.Tensor) -> Any:
-        return kind.forward(self, inputs - shift, *extra)
+    def forward(self: nn.Module, *given: torch.Tensor, **named: torch.Tensor) -> Any:
+        given, named = lower(given, named)
+        return kind.forward(self, *given, **named)
 
     # Of the same class, so that layers keep their names and the model can be traced and repaired as before.
     with untouched(model):

@@ -15,6 +15,8 @@ from dlstudio.explain.explaining import explain_inputs
 from dlstudio.explain.inputs import Given, read_inputs
 from dlstudio.explain.methods import METHODS, method_named
 from dlstudio.explain.result import Explanation
+from dlstudio.explain.session import Session
+from dlstudio.runs.run import Run
 
 __all__ = ["Subject", "subject_of"]
 
@@ -89,7 +91,7 @@ def subject_of(model: Any, inputs: Any, *, target: Any, baselines: Any, options:
     Raises:
         DLStudioError: as `dlstudio.explain`.
     """
-    if isinstance(model, str) or hasattr(model, "dataset") or (hasattr(model, "folder") and hasattr(model, "scalars")):
+    if isinstance(model, (str, Run, Session)):
         return _of_run(model, inputs, target, baselines, options)
     given = read_inputs(model, inputs)
     options = {"feature_names": given.columns, **options} if given.columns else dict(options)
@@ -105,11 +107,9 @@ def subject_of(model: Any, inputs: Any, *, target: Any, baselines: Any, options:
 
 
 def _of_run(run: Any, rows: Any, target: Any, baselines: Any, options: Mapping[str, Any]) -> Subject:
-    from dlstudio.explain.session import Session
-
     session = run if isinstance(run, Session) else Session(run)
     dataset = session.dataset
-    chosen = session.test_rows() if rows is None else np.atleast_1d(np.asarray(rows)).astype(np.int64)
+    chosen = session.checked_rows(rows)
     given = read_inputs(session.model, dataset.inputs[torch.from_numpy(chosen)])
     its_own = {
         "feature_names": session.columns,
