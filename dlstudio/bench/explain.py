@@ -260,13 +260,13 @@ def _at_equal_error(model: str, data: str, n_rows: int) -> dict[str, float]:
     network = build(model, dataset).eval()
     inputs, background = dataset.split("test")[0][:n_rows], dataset.split("train")[0][:N_BACKGROUND]
     with torch.no_grad():
-        at = int(network(inputs).mean(dim=0).argmax())
+        at = int(network(inputs).reshape(n_rows, -1).mean(dim=0).argmax())
     shape = inputs.shape[1:]
 
     def value(batch: torch.Tensor, rows: torch.Tensor | None = None) -> torch.Tensor:
         with torch.no_grad():
             outputs: torch.Tensor = network(batch.reshape(-1, *shape))
-        return outputs[:, at]
+        return outputs.reshape(len(batch), -1)[:, at]
 
     def ours(n_samples: int, seed: int) -> tuple[torch.Tensor, float]:
         start = time.perf_counter()
@@ -310,7 +310,7 @@ def _shap_on(
             shap.explainers.PermutationExplainer(on_arrays, table)(flat, max_evals=evaluations, silent=True).values
         ),
     }
-    if inputs.is_floating_point():
+    if inputs.is_floating_point() and inputs.dim() != 3:  # it has no rules for recurrent networks
         runs["Deep"] = lambda: shap.DeepExplainer(network, background).shap_values(inputs, check_additivity=False)[
             ..., at
         ]
