@@ -48,7 +48,7 @@ def test_the_first_tutorial_runs(tmp_path: Path, fresh_home: Path) -> None:
 
 
 def test_the_second_tutorial_runs(tmp_path: Path, fresh_home: Path) -> None:
-    (source,) = (path for path in TUTORIALS if path.name == "02-explain.ipynb")
+    (source,) = (path for path in TUTORIALS if path.name == "03-explain.ipynb")
     done = papermill.execute_notebook(
         source,
         tmp_path / "done.ipynb",
