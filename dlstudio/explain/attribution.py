@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -158,6 +159,7 @@ def _by_library(
     prediction = outputs.gather(1, problem.target[: len(outputs)].cpu().unsqueeze(1)).squeeze(1)
     mask = prepared.given.mask if not method.differentiates else None
     change = prediction - baseline
+    times = repeats
     for _ in range(ROUNDS):
         given = n_samples if method.sampled else n_steps
         if any(finding.severity == "critical" for finding in prepared.findings):
@@ -166,21 +168,27 @@ def _by_library(
         if not len(lacking):
             break
         problem = dataclasses.replace(problem, n_steps=problem.n_steps * HARDER, n_samples=problem.n_samples * HARDER)
+        everything = _all_there_is(method, problem)
+        if times * problem.n_samples >= everything:
+            times, problem = 1, dataclasses.replace(problem, n_samples=int(everything))
         part = problem.rows(torch.as_tensor(lacking).to(problem.inputs.device), paired=method.reference == "baseline")
-        better = _draw(prepared, part, runner, repeats, seed, further=True)
+        better = _draw(prepared, part, runner, times, seed, further=True)
         if better is not None:
             drawn[:, lacking[: better[0].shape[1]]] = better[0]
     sums = torch.stack([_sums(values, mask) for values in drawn])
+    errors = drawn.std(dim=0) / repeats**0.5 if repeats > 1 else None
+    if errors is None and method.sampled and problem.n_samples == _all_there_is(method, problem):
+        errors = torch.zeros_like(drawn[0])
     settings = {"n_steps": problem.n_steps} if method.name in PATHS else {}
     return Attributions(
         values=drawn.mean(dim=0),
-        errors=drawn.std(dim=0) / repeats**0.5 if repeats > 1 else None,
+        errors=errors,
         sums=sums.mean(dim=0),
         spread=STUDENT[repeats] * sums.std(dim=0) / repeats**0.5 if repeats > 1 else None,
         outputs=outputs,
         prediction=prediction,
         baseline_value=baseline,
-        settings=settings | ({"n_samples": repeats * problem.n_samples} if method.sampled else {}),
+        settings=settings | ({"n_samples": times * problem.n_samples} if method.sampled else {}),
         findings=tuple(noticed),
     )
 
@@ -196,17 +204,16 @@ def _draw(
     compute = (CAPTUM | SHAP)[method.name]
 
     def work(rows: slice, limit: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        part = problem.rows(rows, paired=method.reference == "baseline")
+        part = problem.rows(rows, paired=method.reference == "baseline").in_vectors()
         drawn = []
         for repeat in range(repeats):
-            _seed(seed, rows.start, repeat)
+            _seed(seed, 0 if shuffled else rows.start, repeat)
             with _their_errors(method):
                 drawn.append(_plain(_by_token(compute(part, limit, runner.tick), prepared)))
         return torch.stack(drawn), _plain(_reference_values(part, method, limit)), _plain(part.outputs())
 
-    # Values are shuffled among the rows of a batch, which had better be all.
-    least = max(2, min(len(problem), runner.max_batch)) if method.name == "feature_permutation" else 1
-    parts = runner.over_rows(len(problem), width_of(method.name, problem), work, least=least, further=further)
+    shuffled = method.name == "feature_permutation"  # every row gets the values of the same others
+    parts = runner.over_rows(len(problem), width_of(method.name, problem), work, further=further)
     if not parts:
         return None
     drawn, baseline, outputs = zip(*parts, strict=True)
@@ -237,7 +244,7 @@ def _their_errors(method: Method) -> Iterator[None]:
 
 def _lacking(method: Method, drawn: torch.Tensor, change: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
     """Return the rows that more steps or samples may help: those that do not add up, or are too noisy."""
-    if method.name == "feature_permutation":  # its noise lies in the rows there are to shuffle, not in how often
+    if method.sampled and len(drawn) == 1:  # all there is
         return torch.empty(0, dtype=torch.int64)
     if method.sampled:
         noise = noise_by_row(drawn.mean(dim=0).numpy(), (drawn.std(dim=0) / len(drawn) ** 0.5).numpy())
@@ -251,6 +258,9 @@ def _lacking(method: Method, drawn: torch.Tensor, change: torch.Tensor, mask: to
 def _samples(method: Method, problem: Problem, n_samples: int | None) -> tuple[int, int, list[Finding]]:
     """Return repeats, samples of each, and whether these are too few to say anything."""
     players = problem.n_players
+    most = n_samples or REPEATS * _default_samples(method.name, players)
+    if most >= _all_there_is(method, problem):
+        return 1, int(_all_there_is(method, problem)), []
     # A linear fit has one unknown a player: below twice as many samples it says nothing.
     needed = 2 * players + 4 if method.name in FITTED else 1
     if n_samples is None:
@@ -268,6 +278,13 @@ def _samples(method: Method, problem: Problem, n_samples: int | None) -> tuple[i
         remedy=f"Pass n_samples={REPEATS * _default_samples(method.name, players):,}, or leave it out.",
     )
     return 1, n_samples, [few]
+
+
+def _all_there_is(method: Method, problem: Problem) -> float:
+    """Return how many samples leave nothing to chance: every row to take values from, every coalition."""
+    if method.name == "feature_permutation":
+        return len(problem.references)
+    return 2**problem.n_players if method.name in ("kernel_shap", "shap_kernel") else math.inf
 
 
 def _default_samples(name: str, players: int) -> int:
@@ -292,7 +309,7 @@ def _seed(seed: int, row: int, repeat: int) -> None:
 
 
 def _by_token(values: torch.Tensor, prepared: Prepared) -> torch.Tensor:
-    return values.sum(dim=-1) if prepared.embedded and values.dim() == 3 else values
+    return values.sum(dim=-1) if prepared.problem.embedding is not None and values.dim() == 3 else values
 
 
 def _plain(values: torch.Tensor) -> torch.Tensor:

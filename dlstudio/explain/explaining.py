@@ -72,7 +72,8 @@ def explain_inputs(
                 raise
             raise no_memory(error) from error
         before_s = time.perf_counter() - started
-        batch = default_batch(prepared.problem.inputs[0]) if max_batch is None else max_batch
+        row = prepared.problem.rows(slice(0, 1), paired=False).in_vectors().inputs[0]
+        batch = default_batch(row) if max_batch is None else max_batch
         runner = Runner(max_batch=batch, **limits)
         counter = prepared.problem.module.register_forward_pre_hook(count)
         try:

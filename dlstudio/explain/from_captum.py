@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import copy
 import functools
+import math
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -244,13 +246,25 @@ def feature_ablation(problem: Problem, limit: int, tick: Tick) -> torch.Tensor:
 def feature_permutation(problem: Problem, limit: int, tick: Tick) -> torch.Tensor:
     from captum.attr import FeaturePermutation
 
-    total = torch.zeros(problem.inputs.shape, device=problem.inputs.device)
-    for _ in range(problem.n_samples):
+    # Captum shuffles within a batch. Values of chosen rows instead, the same for all, leave the batches out of it; with
+    # every row chosen once nothing is random. A row's own values change nothing, so that the mean is over the others.
+    total: torch.Tensor | None = None
+    n = len(problem.references)
+    for row in torch.randperm(n)[: problem.n_samples].tolist():
         tick()
-        total += FeaturePermutation(problem.module).attribute(
-            problem.inputs, feature_mask=_mask(problem), **_arguments(problem)
+        values = problem.references[row]
+        method = FeaturePermutation(
+            problem.module, perm_func=lambda inputs, chosen, values=values: torch.where(chosen, values, inputs)
         )
-    return total / problem.n_samples
+        found = method.attribute(
+            problem.inputs,
+            feature_mask=_mask(problem),
+            perturbations_per_eval=max(1, min(problem.n_players, limit // len(problem))),
+            **_arguments(problem),
+        )
+        total = found if total is None else total + found
+    assert total is not None
+    return total / min(n, problem.n_samples) * (n / (n - 1))
 
 
 def lime(problem: Problem, limit: int, tick: Tick) -> torch.Tensor:
@@ -275,7 +289,44 @@ def kernel_shap(problem: Problem, limit: int, tick: Tick) -> torch.Tensor:
         rows = torch.arange(len(problem), device=problem.inputs.device)
         change = problem.values(problem.inputs, rows) - problem.values(_baselines(problem), rows)
         return change.reshape(-1, *(1 for _ in problem.inputs.shape[1:])).expand(problem.inputs.shape).clone()
-    return _row_by_row(KernelShap(problem.module), problem, limit, tick)
+    method = KernelShap(problem.module)
+    if problem.n_samples == 2**problem.n_players:
+        method.perturb_func, method.similarity_func = _all_coalitions, _shapley_kernel
+    else:
+        method.perturb_func = _paired_coalitions
+    return _row_by_row(method, problem, limit, tick)
+
+
+def _all_coalitions(original: Any, *, num_interp_features: int, **_: Any) -> Iterator[torch.Tensor]:
+    """Every coalition once, instead of coalitions at random of which some come twice and some never."""
+    features = torch.arange(num_interp_features)
+    for number in range(2**num_interp_features):
+        yield ((number >> features) & 1).unsqueeze(0).to(original.device)
+
+
+def _shapley_kernel(original: Any, perturbed: Any, kept: torch.Tensor, *, num_interp_features: int, **_: Any) -> Any:
+    """Weight a coalition as Shapley values demand; those of none and of all practically without limit."""
+    n, size = num_interp_features, int(kept.sum())
+    weight = 1e6 if size in (0, n) else (n - 1) / (math.comb(n, size) * size * (n - size))
+    return torch.tensor([weight])
+
+
+def _paired_coalitions(
+    original: Any, *, num_select_distribution: Any, num_interp_features: int, **_: Any
+) -> Iterator[torch.Tensor]:
+    """Coalitions as Captum draws them, each followed by the features it lacks: less noise for the same cost.
+
+    After Covert & Lee, Improving KernelSHAP: practical Shapley value estimation using linear regression (2021).
+    """
+    none = torch.zeros(1, num_interp_features, dtype=torch.int64, device=original.device)
+    yield 1 - none
+    yield none
+    while True:
+        size = int(num_select_distribution.sample())
+        some = none.clone()
+        some[0, torch.randperm(num_interp_features)[:size].to(original.device)] = 1
+        yield some
+        yield 1 - some
 
 
 def _row_by_row(method: Any, problem: Problem, limit: int, tick: Tick) -> torch.Tensor:
@@ -377,4 +428,6 @@ def width_of(name: str, problem: Problem) -> int:
         return problem.n_samples
     if name in ("deep_lift_shap",):
         return 2 * len(problem.references)
+    if name in ("lime", "kernel_shap", "shap_kernel"):
+        return sys.maxsize  # one row at a time, each with random numbers of its own
     return {"deep_lift": 2, "feature_ablation": problem.n_players}.get(name, 1)

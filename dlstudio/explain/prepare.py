@@ -43,7 +43,6 @@ class Prepared:
         problem, method, why: what to compute, how, and why so.
         given: the caller's inputs.
         modality: ``"tabular"``, ``"image"``, ``"text"`` or ``"sequence"``.
-        embedded: attributions come for every number of a token's embedding, and are added up by token.
         layer: its name, for layered methods.
         findings: what was noticed on the way.
     """
@@ -53,7 +52,6 @@ class Prepared:
     why: str
     given: Given
     modality: str
-    embedded: bool
     layer: str
     findings: tuple[Finding, ...]
 
@@ -128,31 +126,28 @@ def prepare(
         findings += more
     elif spec.differentiates:
         findings += [_finding(item) for item in problems(operations(module, given.inputs[:2], _few(given)), spec.name)]
-    embedded = embedding is not None and spec.differentiates
     references = references_of(baselines, given.inputs, spec, given.columns)
-    extra = given.extra
     findings += remarks_on(spec, given.inputs, references, baselines)
-    explained = given.inputs
-    if embedded:
-        table = embedding_of(module, given.inputs, given.extra)
-        assert table is not None
-        with torch.no_grad():
-            explained, extra = table(given.inputs), (given.inputs, *given.extra)
-            references = table(references)
+    if spec.name == "feature_permutation":
+        references = given.inputs  # values are shuffled among the rows
+    # Looked for again, as the model may have been repaired.
+    table = embedding_of(module, given.inputs, given.extra) if embedding is not None and spec.differentiates else None
+    if table is not None:
         module = FromEmbeddings(module, table)
     problem = Problem(
         module=module,
-        inputs=explained,
-        extra=extra,
+        inputs=given.inputs,
+        extra=given.extra,
         target=chosen_target,
         references=references,
-        mask=None if embedded else mask,
-        spread=float(explained.max() - explained.min()) if explained.is_floating_point() else 1.0,
+        embedding=table,
+        mask=mask if table is None else None,
+        spread=_spread(given.inputs, table),
     )
     name = ""
     if spec.layered:
         name, found = layer_of(module, model, layer, spec)
-        findings += _calls(module, found, name, explained[:1], tuple(item[:1] for item in extra))
+        findings += _calls(problem.rows(slice(0, 1), paired=False).in_vectors(), found, name)
         problem = dataclasses.replace(problem, layer=found, neuron=neuron_of(neuron, spec))
     return Prepared(
         problem=problem,
@@ -160,7 +155,6 @@ def prepare(
         why=why,
         given=dataclasses.replace(given, mask=mask),
         modality=kind,
-        embedded=embedded,
         layer=name,
         findings=tuple(findings),
     )
@@ -263,15 +257,21 @@ def _modality(inputs: torch.Tensor, embedding: nn.Module | None) -> str:
     return {2: "tabular", 3: "sequence", 4: "image"}.get(inputs.dim(), "tabular")
 
 
-def _calls(
-    module: nn.Module, layer: nn.Module, name: str, inputs: torch.Tensor, extra: tuple[torch.Tensor, ...]
-) -> list[Finding]:
+@torch.no_grad()
+def _spread(inputs: torch.Tensor, table: nn.Module | None) -> float:
+    """Return the largest input less the smallest, over all rows; of token ids, over their vectors."""
+    if table is not None:
+        inputs = table(inputs.unique())
+    return float(inputs.max() - inputs.min()) if inputs.is_floating_point() else 1.0
+
+
+def _calls(row: Problem, layer: nn.Module, name: str) -> list[Finding]:
     """Look how often the layer of a layered method runs: attributions are those of one call."""
     seen: list[int] = []
     handle = layer.register_forward_hook(lambda *_: seen.append(1))
     try:
         with torch.no_grad():
-            module(inputs, *extra)
+            row.module(row.inputs, *row.extra)
     finally:
         handle.remove()
     if len(seen) == 1:

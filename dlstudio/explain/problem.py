@@ -102,7 +102,8 @@ class Problem:
 
     Attributes:
         module: ``forward(inputs, *extra) -> (n, k)`` outputs, in eval mode.
-        inputs: (n, ...), floating for methods that differentiate.
+        inputs: (n, ...), floating for methods that differentiate, unless `embedding` is there.
+        embedding: turns token ids into the vectors that are explained, see `in_vectors`; None where there are none.
         extra: further inputs, one row a row, that are passed along and not explained.
         target: int64 (n,), which output.
         references: (1, ...), (n, ...) for one baseline a row, or (m, ...) for a background.
@@ -119,6 +120,7 @@ class Problem:
     extra: tuple[torch.Tensor, ...] = ()
     target: torch.Tensor
     references: torch.Tensor
+    embedding: nn.Module | None = None
     mask: torch.Tensor | None = None
     layer: nn.Module | None = None
     neuron: tuple[int, ...] = ()
@@ -147,6 +149,19 @@ class Problem:
             extra=tuple(item[rows] for item in self.extra),
             target=self.target[rows],
             references=self.references[rows] if paired and self.paired else self.references,
+        )
+
+    def in_vectors(self) -> Problem:
+        """Return the same with its tokens embedded, for a few rows at a time: vectors take hundreds of times the room.
+
+        The ids themselves become the first of the further inputs.
+        """
+        if self.embedding is None:
+            return self
+        with torch.no_grad():
+            inputs, references = self.embedding(self.inputs), self.embedding(self.references)
+        return dataclasses.replace(
+            self, inputs=inputs, references=references, extra=(self.inputs, *self.extra), embedding=None
         )
 
     def outputs(self) -> torch.Tensor:

@@ -105,12 +105,47 @@ def test_everything_is_left_as_it_was(method: str) -> None:
 def test_the_same_seed_gives_the_same_numbers_and_another_seed_others() -> None:
     model, inputs = small()
     background = random_rows(10, 8, seed=5)
-    for method in ("gradient_shap", "kernel_shap", "smooth_grad"):
+    for method in ("gradient_shap", "lime", "smooth_grad"):
         wanted = {"target": 0, "method": method, **QUIET}
         if method == "gradient_shap":
             wanted["baselines"] = background
         one, two, other = (explain(model, inputs, seed=seed, **wanted).attributions for seed in (1, 1, 2))
         assert (one == two).all() and (one != other).any()
+
+
+@pytest.mark.parametrize("method", ["lime", "kernel_shap", "shap_kernel", "feature_permutation", "shapley"])
+def test_the_numbers_do_not_depend_on_how_many_rows_the_model_is_given_at_once(method: str) -> None:
+    model, inputs = network(14, 16, 3), random_rows(30, 14)
+    wanted: dict[str, Any] = {"target": 0, "method": method, "n_samples": 20 if "perm" in method else 128, **QUIET}
+    whole, parts = explain(model, inputs, **wanted), explain(model, inputs, max_batch=7, **wanted)
+    assert whole.standard_error is not None and whole.standard_error.any()
+    assert parts.attributions == pytest.approx(whole.attributions, abs=1e-5)
+
+
+def test_embeddings_are_made_for_a_few_rows_at_a_time() -> None:
+    class Words(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embedding = nn.Embedding(50, 16)
+            self.out = nn.Linear(16, 2)
+
+        def forward(self, ids: torch.Tensor) -> torch.Tensor:
+            return self.out(self.embedding(ids).mean(dim=1).tanh())
+
+    model, given = Words(), []
+    model.embedding.register_forward_hook(lambda _, inputs, output: given.append(len(inputs[0])))
+    ids = torch.randint(1, 50, (64, 12), generator=torch.Generator().manual_seed(0))
+    few = explain(model, ids, target=0, method="integrated_gradients", max_batch=4, **QUIET)
+    assert max(given) <= 50  # as many as there are steps, of one row
+    whole = explain(model, ids, target=0, method="integrated_gradients", **QUIET)
+    assert few.attributions == pytest.approx(whole.attributions, abs=1e-6) and few.verdict == "ok"
+    with torch.no_grad():
+        vectors = model.embedding(ids)
+    noisy = explain(model, ids, target=0, method="smooth_grad", **QUIET)
+    again = explain(
+        lambda x: model.out(x.mean(dim=1).tanh()), vectors, target=0, method="smooth_grad", max_batch=10**6, **QUIET
+    )
+    assert noisy.attributions == pytest.approx(again.attributions.sum(axis=-1), rel=0.3, abs=1e-3)
 
 
 # -- what it accepts ---------------------------------------------------------------------------------------------------

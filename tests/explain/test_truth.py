@@ -13,7 +13,7 @@ from torch import nn
 
 from dlstudio.explain.explain import explain
 
-from .models import MultiLayer, random_rows
+from .models import MultiLayer, network, random_rows
 
 QUIET: dict[str, Any] = {"progress": False}
 
@@ -55,6 +55,37 @@ def test_linear_model_against_a_background(method: str, tolerance: float) -> Non
     inputs, background = random_rows(4, 6, dtype=torch.float64), random_rows(16, 6, seed=9, dtype=torch.float64)
     found = explain(model, inputs, target=1, method=method, baselines=background, **QUIET)
     assert np.abs(found.attributions - (weights * (inputs - background.mean(0))).numpy()).max() < tolerance
+    assert found.verdict == "ok"
+
+
+@pytest.mark.parametrize("n_rows", [2, 3, 40, 1000])
+def test_permutation_of_a_linear_model_compares_with_the_mean_of_the_other_rows(n_rows: int) -> None:
+    model, weights = linear()
+    inputs = random_rows(n_rows, 6, dtype=torch.float64)
+    others = (inputs.sum(dim=0) - inputs) / (n_rows - 1)
+    found = explain(model, inputs, target=1, method="feature_permutation", **QUIET)
+    off = np.abs(found.attributions - (weights * (inputs - others)).numpy())
+    assert found.verdict == "ok" and found.standard_error is not None
+    assert (off <= np.maximum(8 * found.standard_error, 1e-12)).all()
+    assert n_rows > 400 or not found.standard_error.any()  # every row's values were tried
+
+
+@pytest.mark.parametrize("method", ["kernel_shap", "shap_kernel"])
+def test_few_features_are_enumerated_by_the_kernel_methods(method: str) -> None:
+    model = network(6, 16, 2)
+    inputs, baseline = random_rows(3, 6), random_rows(1, 6, seed=9)
+    exact = explain(model, inputs, target=1, method="shapley", baselines=baseline, **QUIET)
+    found = explain(model, inputs, target=1, method=method, baselines=baseline, **QUIET)
+    assert found.attributions == pytest.approx(exact.attributions, abs=1e-5 * exact.output_range)
+    assert found.standard_error is not None and not found.standard_error.any() and found.verdict == "ok"
+
+
+def test_pairs_of_coalitions_leave_kernel_shap_little_error() -> None:
+    model = network(14, 32, 2)
+    inputs, baseline = random_rows(3, 14), torch.zeros(1, 14)
+    exact = explain(model, inputs, target=1, method="shapley", baselines=baseline, n_samples=4000, **QUIET)
+    found = explain(model, inputs, target=1, method="kernel_shap", baselines=baseline, **QUIET)
+    assert np.abs(found.attributions - exact.attributions).max() <= 0.03 * exact.output_range
     assert found.verdict == "ok"
 
 

@@ -19,6 +19,9 @@ EXACT_PLAYERS = 12
 GOOD_ERROR = 0.01
 """Without `n_samples`, sampling goes on until no standard error exceeds this share of the output's range."""
 
+NOISY = 0.09
+"""Nor this share of its row's largest value, or of a tenth of the largest among its neighbours."""
+
 _FIRST_PAIRS, _MOST_ROUNDS = 8, 32
 _VALUES_AT_ONCE = 2**18
 
@@ -153,7 +156,7 @@ def _sample(
     """Return values and standard errors (n, k) from random orders in antithetic pairs."""
     k, m = len(game.moving), game.n_references
     ends = torch.cat([prediction, at_background.flatten()])
-    good = GOOD_ERROR * float(ends.max() - ends.min())
+    good = GOOD_ERROR * (ends.max() - ends.min())
     first = rounds or max(2, ceil(_FIRST_PAIRS / m))
     values = prediction.new_zeros(game.n_rows, k)
     errors = torch.zeros_like(values)
@@ -175,7 +178,9 @@ def _sample(
             done += more
             values[rows] = sums.sum(1) / (done * m)
             errors[rows] = _standard_error(sums, squares, done)
-            poor = errors[rows].amax(1) > good
+            largest = values[part].abs().amax(1)
+            by_row = NOISY * torch.maximum(values[rows].abs().amax(1), 0.1 * largest.max())
+            poor = errors[rows].amax(1) > torch.minimum(by_row, good)
             more = min(done, _MOST_ROUNDS - done)
             if rounds is not None or more <= 0 or not poor.any():
                 break
