@@ -9,7 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dlstudio.bench.rows import Outcome, Row
+from dlstudio.bench.rows import Outcome, Row, row_of
 from dlstudio.bench.session import Session, n_threads
 from dlstudio.telemetry.machine import gpus
 
@@ -18,13 +18,14 @@ if TYPE_CHECKING:
 
     from dlstudio.runs.recorder import Recorder
 
+ADAPTIVE, EVERY = "dlstudio, default cadence", "dlstudio, every step"
 MODELS = {
     "transformer": ("12-layer transformer, 144 parameters", 9, 24, 40),
     "mlp": ("10-layer MLP, 20 parameters", 15, 400, 150),
 }
 """Model to its description, pairs of blocks that are timed, steps of a block, untimed steps before a watched one."""
 WARMUP_STEPS = 20
-BUDGETS = {"default cadence": {"transformer": 1.0, "mlp": 3.0}, "every step": {"transformer": 3.0, "mlp": 25.0}}
+BUDGETS = {ADAPTIVE: {"transformer": 1.0, "mlp": 3.0}, EVERY: {"transformer": 3.0, "mlp": 25.0}}
 GPU_BUDGET = 2.0
 STATISTIC_BYTES = 4.5
 REQUIRES = {
@@ -45,44 +46,26 @@ def rows(session: Session) -> list[Row]:
         for model, (description, *_) in MODELS.items():
             where = description + ("" if device == "cpu" else " on the GPU")
             shape = {"model": model, "device": device, "scale": session.scale}
-            hows = ("dlstudio, default cadence", "dlstudio, every step", *REQUIRES)
-            outcomes = session.compare(
-                "layers", {how: {"how": how, **shape} for how in hows}, REQUIRES, f"layers, {where}"
-            )
+            subjects = {how: {"how": how, **shape} for how in (ADAPTIVE, EVERY, *REQUIRES)}
+            outcomes = session.compare("layers", subjects, REQUIRES, f"layers, {where}")
             found += _rows_of(where, model, device, outcomes)
     return found
 
 
 def _rows_of(where: str, model: str, device: str, outcomes: dict[str, Outcome]) -> list[Row]:
-    every, adaptive = outcomes["dlstudio, every step"], outcomes["dlstudio, default cadence"]
-    peers = {name: outcomes[name].median("added_percent") for name in REQUIRES}
-    budgets = {name: limits[model] if device == "cpu" else GPU_BUDGET for name, limits in BUDGETS.items()}
+    own = {how: outcomes[how] for how in (ADAPTIVE, EVERY)}
+    budgets = {how: limits[model] if device == "cpu" else GPU_BUDGET for how, limits in BUDGETS.items()}
+    added, statistic = f"{where}: added by watching", f"{where}: a layer statistic in the telemetry log"
     found = [
-        Row(what=f"{where}: plain step", unit="ms", value=every.median("plain_ms")),
-        Row(
-            what=f"{where}: added by watching, default cadence",
-            unit="%",
-            value=adaptive.median("added_percent"),
-            budget=budgets["default cadence"],
-        ),
-        Row(what=f"{where}: sampled steps, default cadence", unit="%", value=adaptive.median("sampled_percent")),
-        Row(
-            what=f"{where}: added by watching, every step",
-            unit="%",
-            value=every.median("added_percent"),
-            budget=budgets["every step"],
-            peers=peers,
-        ),
-        Row(
-            what=f"{where}: a layer statistic in the telemetry log",
-            unit="bytes",
-            value=every.median("statistic_bytes"),
-            budget=STATISTIC_BYTES,
-        ),
+        row_of(f"{where}: plain step", "ms", own, "plain_ms", subject=EVERY),
+        row_of(f"{added}, default cadence", "%", own, "added_percent", subject=ADAPTIVE, budget=budgets[ADAPTIVE]),
+        row_of(f"{where}: sampled steps, default cadence", "%", own, "sampled_percent", subject=ADAPTIVE),
+        row_of(f"{added}, every step", "%", outcomes, "added_percent", subject=EVERY, budget=budgets[EVERY]),
+        row_of(statistic, "bytes", own, "statistic_bytes", subject=EVERY, budget=STATISTIC_BYTES),
     ]
     if device == "cuda":
-        n_syncs = every.median("waits_for_device")
-        found.append(Row(what=f"{where}: recording made the device wait", unit="times", value=n_syncs, budget=0.0))
+        waits = f"{where}: recording made the device wait"
+        found.append(row_of(waits, "times", own, "waits_for_device", subject=EVERY, budget=0.0))
     return found
 
 
@@ -202,7 +185,7 @@ def _watch(how: str, trainee: Trainee) -> Recorder | None:
         from dlstudio.runs.recorder import record
 
         recorder = record("bench").__enter__()
-        recorder.watch(trainee.network, trainee.optimizer, every=1 if how.endswith("every step") else None)
+        recorder.watch(trainee.network, trainee.optimizer, every=1 if how == EVERY else None)
         trainee.after = lambda step, loss: recorder.log({"loss": loss.detach()}, step=step)
         return recorder
     _watch_with_peer(how, trainee)

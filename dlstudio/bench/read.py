@@ -33,20 +33,13 @@ def rows(session: Session) -> list[Row]:
         REQUIRES,
         f"read {n_points:,} points",
     )
+    own = whole["dlstudio"]
+    flushed = f"{n_points:,} points written by {n_points // 200:,} flushes"
+    one_curve = f"{n_points:,} points of one curve, run.scalars"
     found = [
         row_of(f"{n_points:,} points of {N_KEYS} curves", "ms", whole, "read_ms", budget=READ_BUDGET_MS),
-        Row(
-            what=f"{n_points:,} points written by {n_points // 200:,} flushes",
-            unit="ms",
-            value=whole["dlstudio"].median("flushed_ms"),
-            budget=READ_BUDGET_MS,
-        ),
-        Row(
-            what=f"{n_points:,} points of one curve, run.scalars",
-            unit="ms",
-            value=whole["dlstudio"].median("curve_ms"),
-            budget=READ_BUDGET_MS,
-        ),
+        Row(what=flushed, unit="ms", value=own.median("flushed_ms"), budget=READ_BUDGET_MS),
+        Row(what=one_curve, unit="ms", value=own.median("curve_ms"), budget=READ_BUDGET_MS),
     ]
     n_long = session.n(N_LONG, least=100 * N_KEYS)
     new = session.compare(
@@ -98,16 +91,19 @@ def measure(what: str, n_points: int) -> dict[str, float]:
     return _measure_peer(what, n_points)
 
 
+def _read_ms(read: Callable[[], int], n_expected: int) -> float:
+    """Time of a reading that must find so many points."""
+    start = time.perf_counter()
+    n_found = read()
+    elapsed_ms = (time.perf_counter() - start) * 1e3
+    if n_found != n_expected:
+        raise AssertionError(f"{n_found} of {n_expected} points were read")
+    return elapsed_ms
+
+
 def _median_ms(read: Callable[[], int], n_expected: int) -> float:
-    """Median time of a reading that must find so many points."""
-    times_ms = []
-    for _ in range(REPEAT):
-        start = time.perf_counter()
-        n_found = read()
-        times_ms.append((time.perf_counter() - start) * 1e3)
-        if n_found != n_expected:
-            raise AssertionError(f"{n_found} of {n_expected} points were read")
-    return statistics.median(times_ms)
+    """Median time of a reading that is repeated and must find so many points each time."""
+    return statistics.median(_read_ms(read, n_expected) for _ in range(REPEAT))
 
 
 def _keys(n: int) -> list[str]:
@@ -150,17 +146,8 @@ def _measure_new(n_points: int) -> dict[str, float]:
     times_ms = []
     for _ in range(4 * REPEAT):
         run.write(N_NEW // N_KEYS)
-        times_ms.append(_median_of_one(new))
+        times_ms.append(_read_ms(new, N_NEW))
     return {"read_ms": statistics.median(times_ms)}
-
-
-def _median_of_one(read: Callable[[], int]) -> float:
-    start = time.perf_counter()
-    n_found = read()
-    elapsed_ms = (time.perf_counter() - start) * 1e3
-    if n_found != N_NEW:
-        raise AssertionError(f"{n_found} of {N_NEW} new points were read")
-    return elapsed_ms
 
 
 def _measure_memory(n_points: int) -> dict[str, float]:

@@ -34,12 +34,10 @@ def prepare(
 
             - the name of a bundled set, see `dlstudio.data.load.available`;
             - a `Dataset` or `StreamedDataset`, returned as it is;
-            - a DataFrame: numbers are standardised; strings, categories and booleans encoded, with everything
-            learnt from
-              the training rows only. A single column of free text becomes token ids;
+            - a DataFrame: numbers are standardised; strings, categories and booleans encoded, with everything learnt
+              from the training rows only. A single column of free text becomes token ids;
             - a pair (X, y) of arrays or tensors, taken as they are (see `dlstudio.data.arrays.as_inputs`);
-            - ``{"train": …, "val": …, "test": …}`` of map-style torch Datasets, or one of them alone, which
-            is split.
+            - ``{"train": …, "val": …, "test": …}`` of map-style torch Datasets, or one of them alone, which is split.
         target: the column of a DataFrame to predict. Strings, booleans, categories and integers are classes,
             floats are quantities.
         sensitive: columns of the frame to assess fairness by. They stay in `Dataset.frame` but out of the

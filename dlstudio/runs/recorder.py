@@ -6,8 +6,7 @@ import atexit
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 from dlstudio.errors import DLStudioError, RunStopped
 from dlstudio.runs import folder as states
 from dlstudio.runs import process, registrar
+from dlstudio.runs.control import Command, Steered
 from dlstudio.runs.folder import RunFolder
 from dlstudio.runs.outcome import describe_error
 from dlstudio.runs.values import PendingRow, plain, scalar_row, whole_step
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     import torch
 
     from dlstudio.runs.run import Run
-    from dlstudio.runs.watching import Watch
 
 FLUSH_S = 0.4
 """At most so much telemetry is in memory alone; a killed process loses no more."""
@@ -37,15 +36,7 @@ MAX_LATEST = 100
 """So many metrics at most are kept in ``status.json`` and mirrored to MLflow."""
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
-    """A command from the journal, such as ``Command("set", {"lr": 1e-4})``."""
-
-    name: str
-    arguments: dict[str, Any]
-
-
-class Recorder:
+class Recorder(Steered):
     """Writes one run; use it as a context manager.
 
     Afterwards the run has a terminal status: FINISHED, FAILED with the exception, or KILLED when it was stopped. All
@@ -57,16 +48,10 @@ class Recorder:
     """
 
     def __init__(self, folder: RunFolder, *, resume_step: int | None = None) -> None:
-        self._files = folder
+        super().__init__(folder)
         self.resume_step = resume_step
-        self.defer_control = False
-        """True leaves commands to the loop, which asks with `take_commands` (distributed training)."""
         self._rows: list[ScalarRow | PendingRow] = []
         self._events: list[dict[str, Any]] = []
-        self._watches: list[Watch] = []
-        self._handlers: dict[str, Callable[..., Any]] = {}
-        self._commands: list[Command] = []
-        self._has_commands = False
         self._next_step = 0 if resume_step is None else resume_step + 1
         self._latest: dict[str, float] = {}
         self._stop = threading.Event()
@@ -79,7 +64,7 @@ class Recorder:
     def __enter__(self) -> Self:
         self._writer = TelemetryWriter(self._files.path / "telemetry", resumed_at=self.resume_step)
         self._machine = MachineMonitor()
-        self._control_offset = int(self._files.status.get("control_offset", 0))
+        self._skip_old_commands()
         self._set_status(states.RUNNING, worker=process.identity(), started=time.time(), reason=None, ended=None)
         self._open = True
         if self.resume_step is not None:
@@ -228,75 +213,6 @@ class Recorder:
         row = {"step": step, "kind": kind, "message": message, "data": data, "time": time.time()}
         self._events.append(row)
 
-    def on(self, command: str, handler: Callable[..., Any]) -> None:
-        """Call ``handler(**arguments)`` for ``"checkpoint"`` or ``"set"`` instead of the default."""
-        self._handlers[command] = handler
-
-    def take_commands(self) -> list[Command]:
-        """Return the commands that wait, for loops that set `defer_control`."""
-        taken, self._commands = self._commands, []
-        self._has_commands = False
-        return taken
-
-    # -- control ----------------------------------------------------------------------------------------------------
-
-    def _execute(self, step: int) -> None:
-        for command in self.take_commands():
-            self.carry_out(command, step)
-
-    def carry_out(self, command: Command, step: int) -> None:
-        """Do what a command asks and journal it as an event.
-
-        Raises:
-            RunStopped: the command is a stop.
-        """
-        if command.name == "pause":
-            self._pause(step)
-        elif command.name == "stop":
-            self.event("stop", "stopped on request", step=step)
-            raise RunStopped("stopped on request")
-        elif command.name == "set":
-            self._set(step, **command.arguments)
-        elif command.name == "checkpoint":
-            handler = self._handlers.get("checkpoint")
-            if handler is None:
-                self.event("warning", "this loop saves no checkpoints: rec.on('checkpoint', save) would", step=step)
-            else:
-                handler(**command.arguments)
-
-    def _pause(self, step: int) -> None:
-        save = self._handlers.get("checkpoint")
-        if save is not None:
-            save()  # who pauses may be about to switch the machine off
-        self.event("pause", "paused on request", step=step)
-        self._set_status(states.PAUSED)
-        while True:
-            for command in self.take_commands():
-                if command.name == "resume":
-                    self.event("resume", "resumed on request", step=step)
-                    self._set_status(states.RUNNING)
-                    return
-                if command.name != "pause":
-                    self.carry_out(command, step)
-            time.sleep(0.05)
-
-    def _set(self, step: int, lr: float) -> None:
-        groups = [group for watch in self._watches for opt in watch.optimizers for group in opt.param_groups]
-        old = float(groups[0]["lr"]) if groups else None
-        handler = self._handlers.get("set")
-        if handler is not None:
-            handler(lr=lr)
-        elif groups:
-            for group in groups:
-                if hasattr(group["lr"], "fill_"):
-                    group["lr"].fill_(lr)
-                else:
-                    group["lr"] = lr
-        else:
-            self.event("warning", "no optimiser to set lr on: call rec.watch(model, optimizer)", step=step)
-            return
-        self.event("set", f"learning rate set to {lr:g}", step=step, lr=lr, old=old)
-
     # -- background ---------------------------------------------------------------------------------------------------
 
     def _background(self) -> None:
@@ -309,10 +225,7 @@ class Recorder:
                 self._writer.warn(error)
 
     def _tick(self, due: dict[str, float]) -> None:
-        found, self._control_offset = self._files.commands(self._control_offset)
-        if found:
-            self._commands += [Command(c.get("command", ""), c.get("arguments") or {}) for c in found]
-            self._has_commands = True
+        self._poll_commands()
         now = time.monotonic()
         if now >= due["flush"]:
             due["flush"] = now + FLUSH_S - POLL_S / 2

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +14,10 @@ from dlstudio.telemetry.writer import ScalarRow
 if TYPE_CHECKING:
     import torch
 
+    from dlstudio.telemetry.hostcopy import HostCopy
+
 LayerRow = tuple[int, float, npt.NDArray[np.float32]]
+Emitted = TypeVar("Emitted", Clip, Sample)
 
 
 class Watch:
@@ -54,37 +58,36 @@ class Watch:
         last = n_steps if self._log_precedes_step else n_steps - 1
         return logged + count - last if final or count <= last else None
 
+    def _arrived(
+        self, queue: list[Emitted], copy_of: Callable[[Emitted], HostCopy], final: bool
+    ) -> Iterator[tuple[int, Emitted]]:
+        """Take from a queue, oldest first, what has a step number and has arrived; `final` waits for the device."""
+        while queue:
+            step, copy = self._step_of(queue[0].step_count, final), copy_of(queue[0])
+            if final:
+                copy.wait()
+            if step is None or not copy.ready:
+                return
+            yield step, queue[0]
+            queue.pop(0)
+
     def clip_rows(self, *, final: bool) -> list[ScalarRow]:
         """Global gradient norm before clipping, and the coefficient it was clipped with."""
         rows: list[ScalarRow] = []
-        while self._clips:
-            clip = self._clips[0]
-            step = self._step_of(clip.step_count, final)
-            if final:
-                clip.total_norm.wait()
-            if step is None or not clip.total_norm.ready:
-                break
+        for step, clip in self._arrived(self._clips, lambda clip: clip.total_norm, final):
             total = float(clip.total_norm.numpy()[0])
             coefficient = min(1.0, clip.max_norm / (total + 1e-6))
             rows.append((step, clip.time_s, {"grad_norm": total, "clip_coefficient": coefficient}))
-            self._clips.pop(0)
         return rows
 
     def sample_rows(self, *, final: bool) -> tuple[list[LayerRow], list[ScalarRow]]:
         """Layer matrices, and the global gradient norm where no clipping tells it."""
         layers: list[LayerRow] = []
         rows: list[ScalarRow] = []
-        while self._samples:
-            sample = self._samples[0]
-            step = self._step_of(sample.step_count, final)
-            if final:
-                sample.vector.wait()
-            if step is None or not sample.vector.ready:
-                break
+        for step, sample in self._arrived(self._samples, lambda sample: sample.vector, final):
             matrix: Any = sample.vector.numpy().reshape(3, len(self.probe.names))
             layers.append((step, sample.time_s, matrix))
             if self.probe.n_clips == 0:
                 norm = float(np.sqrt(np.sum(np.square(matrix[0], dtype=np.float64))))
                 rows.append((step, sample.time_s, {"grad_norm": norm}))
-            self._samples.pop(0)
         return layers, rows

@@ -1,9 +1,11 @@
 """Recording from any loop: what is logged is there, what is asked is done, and the end is told right."""
 
+import gc
 import json
 import subprocess
 import sys
 import time
+import weakref
 
 import numpy as np
 import pytest
@@ -241,6 +243,25 @@ def test_controls_reject_what_makes_no_sense():
                 rec.run.set(lr=bad)
     with pytest.raises(DLStudioError, match="live run to pause"):
         rec.run.pause()
+
+
+def test_what_was_watched_is_let_go_with_the_recorder():
+    """Not only when the garbage collector comes round: a model and its optimiser may fill the device's memory."""
+
+    def watched():
+        model, optimizer = small()
+        with record() as rec:
+            rec.watch(model, optimizer)
+            rec.log({"loss": train_step(model, optimizer)})
+        return [weakref.ref(held) for held in (rec, model, optimizer)]
+
+    watched()  # PyTorch keeps something of the first training step of a process
+    gc.collect()
+    gc.disable()
+    try:
+        assert [held() for held in watched()] == [None, None, None]
+    finally:
+        gc.enable()
 
 
 def test_watch_rejects_what_has_no_parameters():
