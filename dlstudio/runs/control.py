@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -39,8 +40,7 @@ class Steered(ABC):
         self.defer_control = False
         """True leaves commands to the loop, which asks with `take_commands` (distributed training)."""
         self._handlers: dict[str, Callable[..., Any]] = {}
-        self._commands: list[Command] = []
-        self._has_commands = False
+        self._commands: deque[Command] = deque()
         self._control_offset = 0
 
     @abstractmethod
@@ -62,15 +62,15 @@ class Steered(ABC):
     def _poll_commands(self) -> None:
         """Read what was journaled since the last call; called in the background."""
         found, self._control_offset = self._files.commands(self._control_offset)
-        if found:
-            self._commands += [Command(c.get("command", ""), c.get("arguments") or {}) for c in found]
-            self._has_commands = True
+        self._commands.extend(Command(c.get("command", ""), c.get("arguments") or {}) for c in found)
 
-    def take_commands(self) -> list[Command]:
-        """Return the commands that wait, for loops that set `defer_control`."""
-        taken, self._commands = self._commands, []
-        self._has_commands = False
-        return taken
+    def take_commands(self) -> Iterator[Command]:
+        """Hand out the commands that wait, for loops that set `defer_control`.
+
+        One at a time: a pause finds the resume that was asked for in the same moment.
+        """
+        while self._commands:
+            yield self._commands.popleft()
 
     def _execute(self, step: int) -> None:
         for command in self.take_commands():

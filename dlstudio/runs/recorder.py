@@ -176,7 +176,7 @@ class Recorder(Steered):
         self._rows.append((step, time.time(), dict(values)) if row is None else row)  # type: ignore[arg-type]
         for watch in self._watches:
             watch.logged(step)
-        if self._has_commands and not self.defer_control:
+        if self._commands and not self.defer_control:
             self._execute(step)
 
     def watch(

@@ -236,6 +236,21 @@ def test_pause_resume_and_a_new_learning_rate_are_done_and_journaled():
     assert {"pause", "resume"} <= set(kinds)
 
 
+def test_commands_of_one_moment_are_all_carried_out_in_their_order():
+    model, optimizer = small()
+    with record("hurried") as rec:
+        rec.watch(model, optimizer)
+        for command, arguments in (("pause", {}), ("resume", {}), ("set", {"lr": 0.5}), ("pause", {}), ("resume", {})):
+            rec.run._files.command(command, **arguments)
+        deadline = time.monotonic() + 20
+        while len(rec.run.events()) < 5 and time.monotonic() < deadline:
+            rec.log({"loss": 1.0})
+            time.sleep(0.01)
+        assert rec.run.status == "RUNNING"
+    assert [event["kind"] for event in rec.run.events()] == ["pause", "resume", "set", "pause", "resume"]
+    assert optimizer.param_groups[0]["lr"] == 0.5
+
+
 def test_controls_reject_what_makes_no_sense():
     with record() as rec:
         for bad in (0, -1, float("nan"), float("inf"), "fast"):
