@@ -14,6 +14,7 @@ from dlstudio.errors import DLStudioError
 from dlstudio.explain.from_captum import CAPTUM, width_of
 from dlstudio.explain.from_shap import SHAP
 from dlstudio.explain.gate import GAP_OK, NOISE_OK, noise_by_row, output_range_of
+from dlstudio.explain.limits import whole_number
 from dlstudio.explain.methods import METHODS, Method, alternatives
 from dlstudio.explain.prepare import Prepared
 from dlstudio.explain.problem import Problem
@@ -74,9 +75,9 @@ def attribute(
     Raises:
         DLStudioError: `n_steps` or `n_samples` is too small to compute anything.
     """
-    for name, given in (("n_steps", n_steps), ("n_samples", n_samples)):
-        if given is not None and (isinstance(given, bool) or not isinstance(given, int) or given < 1):
-            raise DLStudioError(f"{name} of 1 or more", f"{name}={given!r}", f"Leave {name} out for a default.")
+    seed = whole_number("seed", seed, 0)
+    n_steps = n_steps if n_steps is None else whole_number("n_steps", n_steps, 1)
+    n_samples = n_samples if n_samples is None else whole_number("n_samples", n_samples, 1)
     problem, method = prepared.problem, prepared.method
     if method.name == "shapley":
         found = _shapley(problem, runner, n_samples, seed)
@@ -85,18 +86,15 @@ def attribute(
     if not runner.stopped:
         return found
     if len(found.values) == len(problem):
-        halted = Finding(
-            code="DLS411",
-            severity="info",
-            sentence=f"All rows were explained, but not every one as exactly as it could be: {runner.stopped}.",
-            remedy="Allow more max_seconds.",
-        )
-        return dataclasses.replace(found, findings=(*found.findings, halted))
+        words, remedy = "All rows were explained, but not every one as exactly as it could be", ""
+    else:
+        words = f"Only the first {len(found.values):,} of {len(problem):,} rows were explained"
+        remedy = ", or explain fewer rows"
     halted = Finding(
         code="DLS411",
         severity="info",
-        sentence=f"Only the first {len(found.values):,} of {len(problem):,} rows were explained: {runner.stopped}.",
-        remedy="Allow more max_seconds, or explain fewer rows.",
+        sentence=f"{words}: {runner.stopped}.",
+        remedy=f"Allow more max_seconds{remedy}.",
     )
     return dataclasses.replace(found, findings=(*found.findings, halted))
 

@@ -63,7 +63,7 @@ def explain_inputs(
         if runner is not None:
             runner.tick()
 
-    model = _full_precision(model)
+    model = _full_precision(_plain(model))
     with _ONE_AT_A_TIME, _plain_attention(), untouched(*([model] if isinstance(model, nn.Module) else [])):
         try:
             prepared = prepare(model, inputs, class_names=tuple(map(str, class_names)), **options)
@@ -83,6 +83,18 @@ def explain_inputs(
     name = type(model).__name__ if isinstance(model, nn.Module) else getattr(model, "__name__", "function")
     seed = precision.get("seed", 0)
     return _result(prepared, found, feature_names, class_names, tokenizer, name, seed, counted, started, before_s)
+
+
+def _plain(model: Any) -> Any:
+    """Return the module inside what compiles it or spreads it over devices: hooks and tracing need the module itself."""
+    while isinstance(model, nn.Module):
+        if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+            model = model.module
+        elif hasattr(model, "_orig_mod"):  # torch.compile
+            model = model._orig_mod
+        else:
+            break
+    return model
 
 
 def _full_precision(model: Any) -> Any:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dlstudio.explain.methods import Method
-from dlstudio.results import Finding
+from dlstudio.results import SEVERITIES, Finding
 
 __all__ = ["GAP_OK", "GAP_REFUSED", "completeness", "judge", "noise_by_row", "output_range_of", "verdict_of"]
 
@@ -152,5 +152,4 @@ def judge(
                 remedy="The row may equal its baseline, the unit be saturated, or the output not depend on the inputs.",
             )
         )
-    order = {"critical": 0, "warning": 1, "info": 2}
-    return tuple(sorted(found, key=lambda finding: order[finding.severity]))
+    return tuple(sorted(found, key=lambda finding: SEVERITIES.index(finding.severity), reverse=True))

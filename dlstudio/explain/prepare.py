@@ -11,8 +11,16 @@ import torch
 from torch import nn
 
 from dlstudio.errors import DLStudioError, unknown_name
+from dlstudio.explain.behaviour import (
+    calls_of,
+    differentiable,
+    gives_probabilities,
+    reads_channels_first,
+    steadiness,
+)
 from dlstudio.explain.inputs import Given, read_inputs
 from dlstudio.explain.inspection import repair as repairing
+from dlstudio.explain.inspection import tracing
 from dlstudio.explain.inspection.tracing import operations, problems
 from dlstudio.explain.layers import layer_of, neuron_of
 from dlstudio.explain.methods import METHODS, Method, alternatives, method_named
@@ -87,7 +95,7 @@ def prepare(
         module = bare.module
         words = f"The model ends with a softmax; its logits are explained ({_list(bare.changes)})."
         findings.append(_note("DLS407", words))
-    elif _probabilities(module, given):
+    elif gives_probabilities(module, given):
         findings.append(
             Finding(
                 code="DLS407",
@@ -103,12 +111,15 @@ def prepare(
             f"{n_outputs} class_names, one an output", f"{len(class_names)}", "Name every output once, in order."
         )
     chosen_target = target_of(target, len(given.inputs), n_outputs, class_names, shape).to(given.inputs.device)
-    findings += _steadiness(module, given)
+    findings += steadiness(module, given)
     embedding = None
     if not given.inputs.is_floating_point():
         embedding = embedding_of(module, given.inputs, given.extra)
     kind = modality or _modality(given.inputs, embedding)
-    smooth = _differentiable(module, given, embedding)
+    if kind == "sequence" and reads_channels_first(module, given):
+        words = "The model reads these sequences channels first: what is called time here are its channels."
+        findings.append(_note("DLS417", words, "Explain lambda x: model(x.transpose(1, 2)), time steps first."))
+    smooth = differentiable(module, given, embedding)
     mask = players_of(feature_mask, given.inputs)
     n_players = given.inputs[0].numel() if mask is None else int(mask.max()) + 1
     why = ""
@@ -117,6 +128,13 @@ def prepare(
         many = len(compared) > 1
         method, why = _choose(kind, n_players, smooth, len(given.inputs), many)
     spec = method_named(method)
+    if not spec.layered and (layer is not None or neuron != ()):
+        layered = [name for name, known in METHODS.items() if known.layered]
+        raise DLStudioError(
+            f"layer= and neuron= for methods that explain through a layer ({', '.join(layered)})",
+            f"method={spec.name!r}",
+            "Leave them out, or choose one of these methods.",
+        )
     _check_method(spec, module, given, embedding, smooth)
     if mask is None and kind in ("image", "sequence") and n_players > MANY_PLAYERS and _counts_players(spec):
         mask, words = _patches(given.inputs, kind)
@@ -147,7 +165,7 @@ def prepare(
     name = ""
     if spec.layered:
         name, found = layer_of(module, model, layer, spec)
-        findings += _calls(problem.rows(slice(0, 1), paired=False).in_vectors(), found, name)
+        findings += calls_of(problem.rows(slice(0, 1), paired=False).in_vectors(), found, name)
         problem = dataclasses.replace(problem, layer=found, neuron=neuron_of(neuron, spec))
     return Prepared(
         problem=problem,
@@ -173,7 +191,8 @@ def _few(given: Given) -> tuple[torch.Tensor, ...]:
     return tuple(item[:2] for item in given.extra)
 
 
-def _finding(item: Any) -> Finding:
+def _finding(item: tracing.Problem, first: str = "") -> Finding:
+    """Build a finding; `first` takes the place of the remedy's first letter."""
     code = {
         "functional": "DLS403",
         "in-line": "DLS403",
@@ -182,7 +201,8 @@ def _finding(item: Any) -> Finding:
         "softmax": "DLS407",
         "scripted": "DLS416",
     }.get(item.kind, "DLS405")
-    return Finding(code=code, severity=item.severity, sentence=_own(item.sentence), remedy=_own(item.remedy))
+    remedy = first + item.remedy[1:] if first else item.remedy
+    return Finding(code=code, severity=item.severity, sentence=_own(item.sentence), remedy=_own(remedy))
 
 
 def _own(words: str) -> str:
@@ -198,7 +218,7 @@ def _mend(spec: Method, module: nn.Module, given: Given, repair: bool) -> tuple[
     if not found:
         return module, []
     if not repair:
-        return module, [_finding(item) for item in found]
+        return module, [_finding(item, "Leave repair on, or c" if item.repairable else "") for item in found]
     mended = repairing.repair(module, few, extra)
     if not mended.changes:
         return module, [_finding(item) for item in found]
@@ -208,47 +228,6 @@ def _mend(spec: Method, module: nn.Module, given: Given, repair: bool) -> tuple[
         f" (largest difference {mended.max_difference:.1g})."
     )
     return mended.module, [_note("DLS408", words), *(_finding(item) for item in left)]
-
-
-def _probabilities(module: nn.Module, given: Given) -> bool:
-    """Whether every row of outputs is positive and sums to 1."""
-    with torch.no_grad():
-        outputs = module(given.inputs[:8], *(item[:8] for item in given.extra))
-    sums = outputs.sum(dim=1)
-    return outputs.shape[1] > 1 and bool((outputs >= 0).all()) and bool(((sums - 1).abs() < 1e-4).all())
-
-
-def _steadiness(module: nn.Module, given: Given) -> list[Finding]:
-    """Look whether the model says the same twice, and of a row alone what it says of it beside another."""
-    last = len(given.inputs) - 1
-    rows = torch.tensor(sorted({0, last // 2, last}), device=given.inputs.device)
-    few = (given.inputs[rows], *(item[rows] for item in given.extra))
-    with torch.no_grad():
-        once, again = module(*few), module(*few)
-        try:
-            alone = module(*(item[:1] for item in few))
-        except ValueError:  # BatchNorm without running statistics cannot take a row alone
-            alone = torch.full_like(once[:1], float("nan"))
-    size = max(float(once.abs().max()), 1e-12)
-    if float((once - again).abs().max()) > 1e-6 * size:
-        return [
-            Finding(
-                code="DLS410",
-                severity="warning",
-                sentence="The model gives other outputs for the same inputs, although it is in eval mode.",
-                remedy="Switch off its randomness, such as functional.dropout without training=self.training.",
-            )
-        ]
-    if not float((alone[0] - once[0]).abs().max()) <= 1e-3 * size:
-        return [
-            Finding(
-                code="DLS414",
-                severity="warning",
-                sentence="The output of a row depends on the other rows of its batch.",
-                remedy="Normalise within rows, or use BatchNorm with running statistics.",
-            )
-        ]
-    return []
 
 
 def _modality(inputs: torch.Tensor, embedding: nn.Module | None) -> str:
@@ -263,46 +242,6 @@ def _spread(inputs: torch.Tensor, table: nn.Module | None) -> float:
     if table is not None:
         inputs = table(inputs.unique())
     return float(inputs.max() - inputs.min()) if inputs.is_floating_point() else 1.0
-
-
-def _calls(row: Problem, layer: nn.Module, name: str) -> list[Finding]:
-    """Look how often the layer of a layered method runs: attributions are those of one call."""
-    seen: list[int] = []
-    handle = layer.register_forward_hook(lambda *_: seen.append(1))
-    try:
-        with torch.no_grad():
-            row.module(row.inputs, *row.extra)
-    finally:
-        handle.remove()
-    if len(seen) == 1:
-        return []
-    return [
-        Finding(
-            code="DLS404",
-            severity="warning",
-            sentence=f"The layer {name} runs {len(seen)} times; the attributions are those of one call only.",
-            remedy="Give every call a module of its own, or choose another layer.",
-        )
-    ]
-
-
-def _differentiable(module: nn.Module, given: Given, embedding: nn.Module | None) -> bool:
-    """Whether a gradient reaches the inputs, or the embeddings of tokens."""
-    few, extra = given.inputs[:1], tuple(item[:1] for item in given.extra)
-    if embedding is None and not few.is_floating_point():
-        return False
-    try:
-        if embedding is not None:
-            leaf = embedding(few).detach().requires_grad_()
-            outputs = FromEmbeddings(module, embedding)(leaf, few, *extra)
-        else:
-            leaf = few.detach().clone().requires_grad_()
-            outputs = module(leaf, *extra)
-        return torch.autograd.grad(outputs.sum(), leaf, allow_unused=True)[0] is not None
-    except torch.OutOfMemoryError:
-        raise
-    except RuntimeError:  # a step that refuses tensors with gradients, such as .numpy(), or an output without any
-        return False
 
 
 def _choose(modality: str, n_players: int, smooth: bool, n_rows: int, many: bool) -> tuple[str, str]:

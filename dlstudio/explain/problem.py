@@ -24,6 +24,7 @@ class Reading(nn.Module):
         output: the field, where the model returns a tuple or a dict.
         names: keyword names of the inputs; () to pass them by position.
         n_dims: of the field.
+        named: the field is an attribute, as of a dataclass or a named tuple.
         copies: hand the model copies, as it works in place on its inputs.
     """
 
@@ -33,6 +34,7 @@ class Reading(nn.Module):
         output: str | int | None,
         names: Sequence[str],
         n_dims: int,
+        named: bool = False,
         copies: bool = False,
     ) -> None:
         super().__init__()
@@ -40,6 +42,7 @@ class Reading(nn.Module):
         self.output = output
         self.names = tuple(names)
         self.n_dims = n_dims
+        self.named = named
         self.copies = copies
 
     def _read(self, inputs: tuple[torch.Tensor, ...]) -> torch.Tensor:
@@ -47,7 +50,7 @@ class Reading(nn.Module):
             inputs = tuple(item.clone() for item in inputs)
         given = self.model(**dict(zip(self.names, inputs, strict=True))) if self.names else self.model(*inputs)
         if self.output is not None:
-            given = given[self.output]
+            given = getattr(given, str(self.output)) if self.named else given[self.output]
         # From what was seen once, not from `given`: a tracer cannot ask a symbol for its number of dimensions.
         outputs: torch.Tensor = torch.from_numpy(given) if isinstance(given, np.ndarray) else given
         if self.n_dims != 2:
@@ -212,7 +215,7 @@ def try_model(
                 "Pass inputs.float()." if whole else "Pass inputs as the model was trained on, rows first.",
             ) from error
     copies = not all(torch.equal(item, used[:2]) for item, used in zip(few, (inputs, *extra), strict=True))
-    given = _field(given, output)
+    given, named = _field(given, output)
     if isinstance(given, np.ndarray):
         given = torch.from_numpy(given)
     if not isinstance(given, torch.Tensor) or not given.is_floating_point():
@@ -229,24 +232,30 @@ def try_model(
             "Put the rows first; for a single row pass inputs.unsqueeze(0).",
         )
     kind_of = (Outputs, OutputsOfTwo, OutputsOfMany)[min(len(extra), 2)]
-    return kind_of(model, output, names, given.dim(), copies), tuple(given.shape[1:])
+    return kind_of(model, output, names, given.dim(), named, copies), tuple(given.shape[1:])
 
 
-def _field(given: Any, output: str | int | None) -> Any:
-    """Take one field of what a model returned."""
+def _field(given: Any, output: str | int | None) -> tuple[Any, bool]:
+    """Take one field of what a model returned; say whether it is an attribute."""
     fields: list[Any]
+    named = False
     if isinstance(given, Mapping):
         fields = list(given)
+    elif isinstance(given, tuple) and hasattr(given, "_fields") and not isinstance(output, int):
+        fields, named = list(given._fields), True
+    elif dataclasses.is_dataclass(given) and not isinstance(given, type):
+        fields, named = [field.name for field in dataclasses.fields(given)], True
     elif isinstance(given, (tuple, list)):
         fields = list(range(len(given)))
     elif output is None:
-        return given
+        return given, False
     else:
         raise DLStudioError("output=None for a model that returns one tensor", f"output={output!r}", "Leave it out.")
+    values = {key: getattr(given, key) if named else given[key] for key in fields}
     if output is None:
         shapes = {
-            key: tuple(given[key].shape) if isinstance(given[key], torch.Tensor) else type(given[key]).__name__
-            for key in fields
+            key: tuple(value.shape) if isinstance(value, torch.Tensor) else type(value).__name__
+            for key, value in values.items()
         }
         raise DLStudioError(
             "one tensor as the model's output, or the name of the field to explain",
@@ -255,7 +264,7 @@ def _field(given: Any, output: str | int | None) -> Any:
         )
     if output not in fields:
         raise unknown_name("output", output, map(str, fields))
-    return given[output]
+    return values[output], named
 
 
 def target_of(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -173,8 +174,22 @@ def test_encoded_columns_are_reported_as_one() -> None:
     assert players.attributions.shape == (6, 5) and players.gap is not None and players.gap < 1e-6
 
 
-@pytest.mark.parametrize("output", ["logits", 1])
-def test_a_field_of_several_outputs(output: str | int) -> None:
+@dataclasses.dataclass
+class Found:
+    aux: torch.Tensor
+    logits: torch.Tensor
+
+
+class Pair(NamedTuple):
+    aux: torch.Tensor
+    logits: torch.Tensor
+
+
+@pytest.mark.parametrize(
+    ("kind", "output"),
+    [(dict, "logits"), (lambda aux, logits: (aux, logits), 1), (Pair, "logits"), (Pair, 1), (Found, "logits")],
+)
+def test_a_field_of_several_outputs(kind: Any, output: str | int) -> None:
     model, inputs = small()
 
     class Several(nn.Module):
@@ -184,11 +199,33 @@ def test_a_field_of_several_outputs(output: str | int) -> None:
 
         def forward(self, x: torch.Tensor) -> Any:
             found = self.inner(x)
-            return {"aux": x, "logits": found} if output == "logits" else (x, found)
+            return kind(aux=x, logits=found)
 
     plain = explain(model, inputs, target=1, method="integrated_gradients", **QUIET)
     found = explain(Several(), inputs, target=1, method="integrated_gradients", output=output, **QUIET)
     assert found.attributions == pytest.approx(plain.attributions, abs=1e-6)
+    with pytest.raises(DLStudioError, match=r"Pass output=.*|one tensor as the model's output"):
+        explain(Several(), inputs, target=1, **QUIET)
+
+
+@pytest.mark.parametrize("wrap", [nn.DataParallel, lambda model: torch.compile(model, backend="eager")])
+def test_hooks_reach_into_wrapped_models(wrap: Any) -> None:
+    model, inputs = small()
+    plain, wrapped = (explain(whole, inputs, target=1, method="deep_lift", **QUIET) for whole in (model, wrap(model)))
+    assert wrapped.verdict == "ok" and (wrapped.attributions == plain.attributions).all()
+
+
+def test_sequences_that_come_channels_first_are_told() -> None:
+    model = nn.Sequential(nn.Conv1d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.LazyLinear(2))
+    inputs = random_rows(2, 3, 12)
+    with torch.no_grad():
+        model(inputs)
+    found = explain(model, inputs, target=0, method="saliency", **QUIET)
+    assert [finding.code for finding in found.findings] == ["DLS417"] and found.verdict == "ok"
+    turned = nn.Sequential(nn.Identity(), *model)
+    turned[0].register_forward_hook(lambda *taken: taken[2].transpose(1, 2))
+    found = explain(turned, inputs.transpose(1, 2), target=0, method="saliency", **QUIET)
+    assert not found.findings
 
 
 def test_further_inputs_stay_with_their_rows() -> None:
@@ -292,6 +329,8 @@ BAD: dict[str, tuple[Any, Any, dict[str, Any], tuple[str, ...]]] = {
     "n_samples": (None, None, {"target": 0, "method": "kernel_shap", "n_samples": 0}, ("n_samples of 1",)),
     "max_batch": (None, None, {"target": 0, "max_batch": 0}, ("max_batch of 1",)),
     "max_seconds": (None, None, {"target": 0, "max_seconds": 0}, ("max_seconds above 0",)),
+    "seed": (None, None, {"target": 0, "seed": "a"}, ("seed of 0 or more", "'a'")),
+    "layer of no use": (None, None, {"target": 0, "method": "saliency", "layer": "0"}, ("grad_cam", "saliency")),
     "layer": (None, None, {"target": 0, "method": "layer_conductance"}, ("a layer for layer_conductance",)),
     "layer name": (None, None, {"target": 0, "method": "layer_conductance", "layer": "7"}, ("layer names",)),
     "no convolution": (None, None, {"target": 0, "method": "grad_cam"}, ("images of shape",)),

@@ -183,9 +183,7 @@ def _problem(kind: Kind, which: tuple[Operation, ...], method: str) -> Problem:
     names = list(dict.fromkeys(f"{o.op} in {o.where}" if o.where else o.op for o in which))
     shown = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
     other = f"a method that looks into no module: {alternatives(hooks=False)}."
-    if kind in _REPAIRABLE:
-        remedy = f"Leave repair on, or choose {other}"
-    elif kind == "softmax":
+    if kind == "softmax":
         remedy = "Explain the numbers before the softmax."
     elif kind == "non-differentiable":
         remedy = f"Choose a method that needs no gradients: {alternatives()}."
