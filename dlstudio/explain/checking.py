@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import dataclasses
 import math
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -15,8 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from dlstudio.errors import DLStudioError
+from dlstudio.explain.limits import OVER, Cancel, Limit
 from dlstudio.explain.methods import method_named
-from dlstudio.explain.quality import agreement_result, scores
 from dlstudio.explain.quality.agreement_result import AgreementResult
 from dlstudio.explain.quality.compare import COMPARED, MANY, compare_explanations
 from dlstudio.explain.quality.score import score_explanation
@@ -26,7 +24,6 @@ from dlstudio.runs.folder import RunFolder
 from dlstudio.runs.run import Run
 
 if TYPE_CHECKING:
-    from dlstudio.explain.running import Cancel
     from dlstudio.explain.session import Session
 
 __all__ = ["LATE", "MOST_S", "N_ROWS", "CheckStopped", "check_agreement", "check_quality"]
@@ -36,41 +33,16 @@ Tell: TypeAlias = Callable[[int, int], None]
 N_ROWS = 20
 """The most rows that a check looks at unless it was made with more: it explains them many times."""
 MOST_S = 60.0
-LATE = "it took too long here"
-"""Why a method or a score is left out for which there was no time."""
+LATE = OVER
+"""Part of why a method or a score is left out for which there was no time."""
 PLAYERS = 256
 """Features from which on Shapley values take too long, or are too unsure, to be compared unasked."""
 UNLIKE, UNLIKE_AT_RANDOM = 0.05, 0.5
 """Shares of the largest attribution that an explanation made again may differ by; the second if it draws at random."""
-SCORES_BY_TIME = ("infidelity", "removal", "input_invariance", "parameter_randomisation", "max_sensitivity")
-"""All scores; those that take longest come last."""
-_SCORED = (
-    "infidelity", "max_sensitivity", "shares", "deletion", "insertion", "random_deletion", "random_insertion",
-    "layers", "similarity", "input_invariance",
-)  # fmt: skip
 
 
 class CheckStopped(Exception):
     """Someone stopped a check; nothing of it is kept."""
-
-
-class _Limit:
-    """Set once the time is over or someone cancelled."""
-
-    def __init__(self, seconds: float, cancel: Cancel | None) -> None:
-        self._cancel = cancel
-        self._until = time.monotonic() + seconds
-
-    @property
-    def over(self) -> bool:
-        return time.monotonic() > self._until
-
-    def is_set(self) -> bool:
-        return self.over or (self._cancel is not None and self._cancel.is_set())
-
-    def look(self) -> None:
-        if self._cancel is not None and self._cancel.is_set():
-            raise CheckStopped
 
 
 def check_agreement(
@@ -104,23 +76,11 @@ def check_agreement(
     own = () if explanation.method.endswith("_conductance") else (explanation.method,)
     # The quick ones before the slow ones, which have to make do with fewer rows when the time runs out.
     methods = tuple(dict.fromkeys((*own, *(name for name in reversed(COMPARED) if name not in slow))))
-    limit, each = _Limit(max_seconds, cancel), max_seconds / 2
-
-    def tell(done: int, of: int) -> None:
-        limit.look()
-        if progress is not None:
-            progress(done, of)
-
-    with _aside(session) as kept_apart:
-        found = compare_explanations(
-            kept_apart, rows, methods=methods, target=target, progress=tell, max_seconds=each, cancel=limit
-        )
-    late = [name for name in found.failed if found.seconds[name] >= each or limit.over]
-    if late:
-        failed = {**found.failed, **{name: f"{LATE.capitalize()}." for name in late}}
-        found = dataclasses.replace(found, failed=failed)
-        found = dataclasses.replace(found, findings=tuple(agreement_result.findings_of(found)))
-    return found
+    with _aside(session, cancel) as kept_apart:
+        return compare_explanations(
+            kept_apart, rows, methods=methods, target=target,
+            max_seconds=max_seconds, progress=progress or False, cancel=cancel,
+        )  # fmt: skip
 
 
 def check_quality(
@@ -134,7 +94,7 @@ def check_quality(
 ) -> QualityResult:
     """Score the first rows of an explanation; see `score_explanation`. Nothing is saved.
 
-    A score that cannot be computed, or not in time, is left out with the reason.
+    Explaining the rows once more takes at most half of the time, so that fewer are scored where that is slow.
 
     Args:
         session, explanation, n_rows, max_seconds, cancel: as in `check_agreement`.
@@ -147,54 +107,25 @@ def check_quality(
     """
     if explanation.verdict == "refused":
         raise DLStudioError("an explanation that was not refused", "a refused one", "Choose another method.")
-    limit = _Limit(max_seconds, cancel)
-    sample = _again(session, explanation, n_rows, limit)
-    found: list[QualityResult] = []
-    failed: dict[str, str] = {}
-    with _aside(session) as kept_apart:
-        for done, name in enumerate(SCORES_BY_TIME):
-            limit.look()
-            if progress is not None:
-                progress(done, len(SCORES_BY_TIME))
-            if limit.over:
-                failed[name] = LATE
-                continue
-            try:
-                found.append(score_explanation(kept_apart, sample, scores=(name,), progress=False, cancel=limit))
-            except (DLStudioError, RuntimeError, ValueError) as error:
-                limit.look()
-                told = error.got if isinstance(error, DLStudioError) else str(error)
-                failed[name] = LATE if limit.over else told
-    if not found:
-        raise DLStudioError("a score that can be computed", "; ".join(failed.values()), "Try another method.")
-    if progress is not None:
-        progress(len(SCORES_BY_TIME), len(SCORES_BY_TIME))
-    result = dataclasses.replace(
-        found[0],
-        **{name: getattr(part, name) for part in found for name in _SCORED if _given(getattr(part, name))},
-        skipped={name: why for part in found for name, why in part.skipped.items()} | failed,
-        settings={**found[0].settings, "target": sample.target.tolist()},
-        seconds={name: took for part in found for name, took in part.seconds.items()},
-    )
-    return dataclasses.replace(result, findings=tuple(scores.findings_of(result)))
+    limit = Limit(max_seconds, cancel)
+    with _aside(session, cancel) as kept_apart:
+        sample = _again(kept_apart, explanation, n_rows, max_seconds / 2, limit)
+        return score_explanation(kept_apart, sample, progress=progress or False, cancel=limit)
 
 
-def _again(session: Session, explanation: Explanation, n_rows: int, limit: _Limit) -> Explanation:
-    """The first rows explained once more by what is known of how they were explained.
+def _again(session: Session, explanation: Explanation, n_rows: int, max_seconds: float, limit: Limit) -> Explanation:
+    """The first rows, as far as time allows, explained once more by what is known of how they were explained.
 
     Raises:
         DLStudioError: they come out otherwise.
     """
     method = method_named(explanation.method)
-    chosen: dict[str, Any] = {"layer": explanation.layer} if explanation.layer else {}
-    try:
-        found = session.explain(
-            explanation.rows[:n_rows], method=method.name, target=explanation.target[:n_rows], progress=False,
-            cancel=limit, seed=explanation.settings.get("seed", 0), **chosen, **_known(explanation),
-        )  # fmt: skip
-    except DLStudioError:
-        limit.look()
-        raise
+    known = {name: explanation.settings[name] for name in ("n_samples", "seed") if name in explanation.settings}
+    chosen: dict[str, Any] = known | ({"layer": explanation.layer} if explanation.layer else {})
+    found = session.explain(
+        explanation.rows[:n_rows], method=method.name, target=explanation.target[:n_rows], progress=False,
+        max_seconds=max_seconds, cancel=limit, **chosen,
+    )  # fmt: skip
     was, now = explanation.attributions[: len(found)], found.attributions
     apart = float(np.abs(was - now).max()) if was.shape == now.shape else math.inf
     drawn = method.sampled and method.reference == "none"  # noise, and values shuffled among rows: never the same
@@ -208,18 +139,20 @@ def _again(session: Session, explanation: Explanation, n_rows: int, limit: _Limi
     return found
 
 
-def _known(explanation: Explanation) -> dict[str, Any]:
-    return {name: explanation.settings[name] for name in ("n_samples",) if name in explanation.settings}
-
-
 @contextlib.contextmanager
-def _aside(session: Session) -> Iterator[Session]:
-    """The same model and data, with a folder for results that goes away."""
+def _aside(session: Session, cancel: Cancel | None) -> Iterator[Session]:
+    """Lend the same model and data with a folder for results that goes away, as does all of a check that is stopped."""
     with tempfile.TemporaryDirectory(prefix="dlstudio-check-") as folder:
         apart = copy.copy(session)
         apart.run = Run(RunFolder(Path(folder) / session.run.key))
-        yield apart
+        try:
+            yield apart
+        except DLStudioError:
+            _look(cancel)
+            raise
+        _look(cancel)
 
 
-def _given(value: Any) -> bool:
-    return value is not None and len(value) > 0
+def _look(cancel: Cancel | None) -> None:
+    if cancel is not None and cancel.is_set():
+        raise CheckStopped

@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
+import math
+import sys
 import time
-from collections.abc import Callable
-from typing import Protocol, TypeVar
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
 
 import torch
 
 from dlstudio.errors import DLStudioError
+from dlstudio.explain.limits import Cancel, Halted, Limit, whole_number
 
-__all__ = ["Halted", "Runner", "default_batch", "no_memory", "out_of_memory"]
+__all__ = ["Cancel", "Halted", "Runner", "default_batch", "memory_named", "no_memory", "out_of_memory"]
 
 _T = TypeVar("_T")
 ELEMENTS, ELEMENTS_ON_GPU = 2**16, 2**23
 """How many input numbers a batch holds at first: on a CPU so few that a small network's activations stay in cache."""
-
-
-class Cancel(Protocol):
-    """Anything with ``is_set()``, such as a `threading.Event`."""
-
-    def is_set(self) -> bool:
-        """Whether someone wants the work to end."""
-
-
-class Halted(Exception):
-    """The time is over, or someone cancelled; rows that were finished are kept."""
 
 
 def default_batch(row: torch.Tensor) -> int:
@@ -52,17 +45,12 @@ class Runner:
         progress: bool | Callable[[int, int], None] = True,
         cancel: Cancel | None = None,
     ) -> None:
-        if not isinstance(max_batch, int) or isinstance(max_batch, bool) or max_batch < 1:
-            raise DLStudioError("max_batch of 1 or more", f"max_batch={max_batch!r}", "Try max_batch=1024.")
-        if max_seconds is not None and not max_seconds > 0:
-            raise DLStudioError("max_seconds above 0", f"max_seconds={max_seconds!r}", "Try max_seconds=60.")
-        self.max_batch = max_batch
+        self.max_batch = whole_number("max_batch", max_batch, 1, "Try max_batch=1024.")
         self.stopped = ""
         self._progress = progress
-        self._cancel = cancel
-        self._started = time.monotonic()
-        self._deadline = None if max_seconds is None else self._started + max_seconds
-        self._max_seconds = max_seconds
+        self._limit = Limit(max_seconds, cancel)
+        self._rate: float | None = None
+        """Evaluations a second of the batch before; None to begin with."""
 
     def tick(self, *_: object) -> None:
         """Look whether to stop; called between batches, also from inside a method.
@@ -70,13 +58,22 @@ class Runner:
         Raises:
             Halted: the time is over or someone cancelled.
         """
-        if self._cancel is not None and self._cancel.is_set():
-            raise Halted("it was cancelled")
-        if self._deadline is not None and time.monotonic() > self._deadline:
-            raise Halted(f"the {self._max_seconds:g} s allowed were over")
+        self._limit.look()
+
+    def every_row(self, n_rows: int, width: int, work: Callable[[slice, int], _T]) -> list[_T]:
+        """Do what `over_rows` does for work that is of no use before it is whole.
+
+        Raises:
+            Halted: the time is over or someone cancelled.
+            DLStudioError: memory runs out with single rows.
+        """
+        done = self.over_rows(n_rows, width, work, further=True)
+        if self.stopped:
+            raise Halted(self.stopped)
+        return done
 
     def over_rows(
-        self, n_rows: int, width: int, work: Callable[[slice, int], _T], *, least: int = 1, further: bool = False
+        self, n_rows: int, width: int, work: Callable[[slice, int], _T], *, further: bool = False
     ) -> list[_T]:
         """Do `work` on all rows, batch by batch.
 
@@ -84,7 +81,6 @@ class Runner:
             n_rows: how many there are.
             width: how many evaluations of the model one row takes at once.
             work: takes the rows and the largest batch the model may be given.
-            least: the fewest rows the method can work on.
             further: this makes finished rows better, so that a halt before the first batch loses nothing.
 
         Returns:
@@ -95,46 +91,45 @@ class Runner:
         """
         done: list[_T] = []
         at = 0
+        halted: Halted | None = None
         tell = self._bar(n_rows)
         try:
             while at < n_rows:
-                size = max(least, self.max_batch // max(1, width))
-                if self._deadline is not None:
-                    size = min(size, self._affordable(at, least))
-                if 0 < n_rows - (at + size) < least:
-                    size = n_rows - at
+                size = min(max(1, self.max_batch // max(1, width)), self._affordable(width))
                 rows = slice(at, min(n_rows, at + size))
+                started = time.monotonic()
                 try:
                     self.tick()
                     done.append(work(rows, self.max_batch))
                 except Halted as halt:
-                    self.stopped = str(halt)
+                    halted, self.stopped = halt, str(halt)
                     break
                 except (RuntimeError, MemoryError) as error:
                     if not out_of_memory(error):
                         raise
                     self._shrink(error)
                     continue
+                self._rate = (rows.stop - at) * width / max(1e-6, time.monotonic() - started)
                 at = rows.stop
                 tell(at, n_rows)
         finally:
             tell(-1, n_rows)
-        if self.stopped and not done and not further:
+        if halted is not None and not done and not further:
             raise DLStudioError(
                 "at least one batch of rows to be finished",
-                f"none: {self.stopped}",
+                f"none: {halted}",
                 "Allow more max_seconds, or fewer n_samples or n_steps.",
-            )
+            ) from halted
         return done
 
-    def _affordable(self, done: int, least: int) -> int:
+    def _affordable(self, width: int) -> int:
         """How many rows fit into half of the time that is left, at the speed so far; a few to begin with."""
-        assert self._deadline is not None
-        now = time.monotonic()
-        if done == 0:
-            return max(least, 4)
-        rate = done / max(1e-6, now - self._started)
-        return max(least, int(rate * (self._deadline - now) / 2))
+        left = self._limit.left
+        if left == math.inf:
+            return sys.maxsize
+        if self._rate is None:
+            return 4
+        return max(1, int(self._rate / max(1, width) * left / 2))
 
     def _shrink(self, error: BaseException) -> None:
         if self.max_batch == 1:
@@ -170,6 +165,21 @@ def no_memory(error: BaseException) -> DLStudioError:
         (str(error).splitlines() or ["none left"])[0][:200],
         "Explain smaller inputs, take fewer n_steps or n_samples, or use a machine with more memory.",
     )
+
+
+@contextmanager
+def memory_named() -> Iterator[None]:
+    """Say in words that memory ran out, where smaller batches do not help any more.
+
+    Raises:
+        DLStudioError: it did.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+        raise no_memory(error) from error
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import threading
 from typing import Any
 
 import numpy as np
@@ -194,6 +195,12 @@ def test_results_survive_the_disk(tmp_path: Any) -> None:
         ({"methods": ["shapley", "integrated_gradient"]}, "Did you mean 'integrated_gradients'"),
         ({"k": 0}, "k of 1 or more"),
         ({"target": 7}, "targets from 0 to 1"),
+        ({"methods": "shapley"}, "two methods or more"),
+        ({"k": 2.5}, "k of 1 or more"),
+        ({"seed": "a"}, "seed of 0 or more"),
+        ({"max_batch": 0}, "max_batch of 1 or more"),
+        ({"max_seconds": "long"}, "max_seconds above 0"),
+        ({"max_seconds": 1e-9}, "time for at least one method"),
     ],
 )
 def test_bad_arguments(change: dict[str, Any], words: str) -> None:
@@ -215,3 +222,41 @@ def test_a_run_brings_its_own_rows_and_keeps_what_was_found() -> None:
         quality = score_explanation(run, e, progress=False)
         assert not quality.skipped and quality.run == run.key
         assert results.load(run.folder / "results" / f"quality-{method}.json") == quality
+
+
+def test_one_row_and_numpys_numbers_are_fine() -> None:
+    model, inputs = network(6, 16, 2), random_rows(1, 6)
+    result = compared(model, inputs, k=np.int64(2), seed=np.int64(1), max_batch=np.int64(8))
+    assert len(result) == 1 and result.k == 2 and not result.failed
+
+
+def test_methods_that_were_finished_are_kept() -> None:
+    model, inputs, event = network(6, 16, 2), random_rows(5, 6), threading.Event()
+    names = ("saliency", "input_x_gradient", "shapley", "feature_ablation")
+
+    def tell(done: int, of: int) -> None:
+        if done == 2:
+            event.set()
+
+    result = compare_explanations(model, inputs, target=0, methods=names, progress=tell, cancel=event)
+    assert result.methods == names[:2] and dict.fromkeys(names[2:], "It was cancelled.") == result.failed
+    whole = compared(model, inputs, *names[:2])
+    assert result.rank_correlation == pytest.approx(whole.rank_correlation) and len(result) == 5
+    assert "Shapley values is left out. It was cancelled." in describe(result)
+    with pytest.raises(DLStudioError, match="time for at least one method.*it was cancelled"):
+        compared(model, inputs, *names, cancel=event)
+
+
+def test_a_slow_method_covers_fewer_rows_and_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    model, inputs = network(14, 16, 2), random_rows(200, 14)
+    model.register_forward_hook(lambda module, given, output: now.__setitem__(0, now[0] + 0.001 * len(given[0])))
+    limited = compared(model, inputs, "saliency", "input_x_gradient", "shapley", max_seconds=20, max_batch=64)
+    assert now[0] <= 20.1, "no batch goes on for long"
+    assert 0 < len(limited) < 200 and limited.methods == ("saliency", "input_x_gradient", "shapley")
+    cut = next(finding for finding in limited.findings if finding.code == "DLS438")
+    assert f"the first {len(limited)} of 200 rows" in cut.sentence
+    first = compared(network(14, 16, 2), inputs[: len(limited)], "saliency", "input_x_gradient")
+    assert limited.shares[:2] == pytest.approx(first.shares, abs=1e-6)
+    assert "DLS438" not in {finding.code for finding in first.findings}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import threading
 
 import numpy as np
 import pytest
@@ -12,8 +13,9 @@ from torch import nn
 
 from dlstudio import results
 from dlstudio.errors import DLStudioError
-from dlstudio.explain.concepts.directions import layer_of, learn, products_of
+from dlstudio.explain.concepts.directions import learn, products_of
 from dlstudio.explain.concepts.explain_concepts import describe, explain_concepts
+from dlstudio.explain.layers import named_layer
 
 D = 12
 
@@ -123,7 +125,7 @@ def test_directions_are_those_of_ridge_regression(model):
     inputs, concept, pool = noise(30).double(), showing(0).double(), noise(100, 3).double()
     model = model.double()
     products = products_of(
-        model, inputs, {"c": concept}, pool, layer_of(model, "act"),
+        model, inputs, {"c": concept}, pool, named_layer(model, "act"),
         target=1, output=None, class_names=(), n_repeats=10, max_batch=None,
     )  # fmt: skip
     own, common = products.places
@@ -170,7 +172,7 @@ def test_scores_equal_captums_tcav(model, tmp_path):
     model = Curved(nn.Linear(D, 8), nn.Tanh(), nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 2)).eval()
     inputs, concept, pool = noise(64), showing(0, 20), noise(20, 3)
     products = products_of(
-        model, inputs, {"c": concept}, pool, layer_of(model, "1"),
+        model, inputs, {"c": concept}, pool, named_layer(model, "1"),
         target=1, output=None, class_names=(), n_repeats=6, max_batch=None,
     )  # fmt: skip
     tcav = TCAV(model, ["1"], classifier=Same(), save_path=str(tmp_path))
@@ -191,7 +193,7 @@ def test_scores_equal_captums_tcav(model, tmp_path):
 
 def test_swapping_concept_and_random_mirrors_the_score(model):
     products = products_of(
-        model, noise(40), {"c": showing(0)}, noise(100, 3), layer_of(model, "act"),
+        model, noise(40), {"c": showing(0)}, noise(100, 3), named_layer(model, "act"),
         target=1, output=None, class_names=(), n_repeats=10, max_batch=None,
     )  # fmt: skip
     own, common = products.places
@@ -297,6 +299,14 @@ class Reusing(Ignoring):
         ({"model": Reusing()}, "runs 2 times"),
         ({"target": 0}, "an output that depends on the layer"),
         ({"max_seconds": 1e-9}, "Allow more max_seconds"),
+        ({"max_seconds": "long"}, "max_seconds above 0"),
+        ({"max_batch": 0}, "max_batch of 1 or more"),
+        ({"n_random": 10.0}, "n_random of 6 or more"),
+        ({"seed": "a"}, "seed of 0 or more"),
+        ({"concepts": [showing(0)]}, "name to examples"),
+        ({"concepts": {"none": None}}, "concept 'none'"),
+        ({"layer": None}, "known layer names"),
+        ({"layer": ["act"]}, "known layer names"),
     ],
 )
 def test_bad_input_is_answered(change, message, model):
@@ -304,3 +314,84 @@ def test_bad_input_is_answered(change, message, model):
     options |= change
     with pytest.raises(DLStudioError, match=message):
         explain_concepts(options.pop("model"), noise(40), **options)
+
+
+def test_numpys_numbers_and_one_row_are_fine(model):
+    options = {"concepts": {"c": showing(0)}, "layer": "act", "target": 1, "random": noise(90, 3)}
+    numbers = {"n_random": np.int64(7), "seed": np.uint8(3), "max_batch": np.int32(16)}
+    found = explain_concepts(model, noise(1), **options, **numbers)
+    plain = explain_concepts(model, noise(1), **options, **{name: int(number) for name, number in numbers.items()})
+    assert found.n_rows == 1 and results.equal(found.scores, plain.scores) and found.scores.shape == (1, 7)
+
+
+@pytest.mark.parametrize("calls", [1, 4])
+def test_it_ends_when_it_is_cancelled(model, calls):
+    event, seen = threading.Event(), []
+
+    def count(*_):
+        seen.append(1)
+        if len(seen) >= calls:
+            event.set()
+
+    model.register_forward_hook(count)
+    with pytest.raises(DLStudioError, match="time for all rows and examples, but got it was cancelled"):
+        explain_concepts(
+            model,
+            noise(40),
+            concepts={"c": showing(0)},
+            layer="act",
+            target=1,
+            max_batch=8,
+            cancel=event,
+            progress=False,
+        )
+    assert len(seen) <= max(calls, 2)
+
+
+def test_it_ends_between_concepts_when_time_is_over(model, monkeypatch):
+    from dlstudio.explain.concepts import directions
+
+    now, learned = [0.0], []
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    whole = directions.learn
+
+    def slow(products, index):
+        now[0] += 20
+        learned.append(1)
+        return whole(products, index)
+
+    monkeypatch.setattr(directions, "learn", slow)
+    concepts = {str(at): noise(40, 50 + at) for at in range(9)}
+    with pytest.raises(DLStudioError, match="the 50 s allowed were over"):
+        explain_concepts(
+            model, noise(40), concepts=concepts, layer="act", target=1, random=noise(90, 3), max_seconds=50
+        )
+    assert len(learned) == 3
+
+
+def test_running_out_of_memory_halves_the_batch(model):
+    sizes, most = [], [10**9]
+
+    def tight(module, inputs):
+        if len(inputs[0]) > most[0]:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        sizes.append(len(inputs[0]))
+
+    model.body.register_forward_pre_hook(tight)
+    options = {"concepts": {"c": showing(0)}, "layer": "act", "target": 1, "random": noise(90, 3), "progress": False}
+    expected = explain_concepts(model, noise(40), **options)
+    most[0] = 7
+    sizes.clear()
+    found = explain_concepts(model, noise(40), **options)
+    np.testing.assert_allclose(found.scores, expected.scores)
+    assert max(sizes) <= 7
+    most[0] = 0
+    with pytest.raises(DLStudioError, match="memory for a single row"):
+        explain_concepts(model, noise(40), **options)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")
+def test_a_scripted_model_is_refused():
+    scripted = torch.jit.script(nn.Sequential(nn.Linear(D, 2)))
+    with pytest.raises(DLStudioError, match="a layer in Python"):
+        explain_concepts(scripted, noise(40), concepts={"c": showing(0)}, layer="0", target=1)

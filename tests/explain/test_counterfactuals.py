@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import pickle
+import threading
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -329,6 +332,126 @@ def test_the_model_and_the_random_numbers_are_as_before_and_the_seed_decides() -
         assert results.equal(getattr(one, field), getattr(two, field))
 
 
+# -- limits -----------------------------------------------------------------------------------------------------------
+
+
+class Asked:
+    """A network as a function that notes how many rows it was given at a time, and may do something then."""
+
+    def __init__(self, seed: int, then: Callable[[Asked], None] = lambda asked: None) -> None:
+        self.net, self.sizes, self.then = network(4, seed), list[int](), then
+
+    def __call__(self, rows: np.ndarray) -> np.ndarray:
+        self.sizes.append(len(rows))
+        self.then(self)
+        with torch.no_grad():
+            return self.net(torch.as_tensor(rows)).numpy()
+
+
+BACKGROUND = np.random.default_rng(0).normal(size=(300, 4))
+
+
+@pytest.mark.parametrize("calls", [1, 3, 4, 6, 20, 60])
+def test_a_cancelled_search_returns_what_it_found_and_claims_no_more(calls: int) -> None:
+    event = threading.Event()
+    model = Asked(3, lambda asked: event.set() if len(asked.sizes) >= calls else None)
+    result = find_counterfactuals(model, BACKGROUND[0], background=BACKGROUND, cancel=event, progress=False)
+    assert not result.exhaustive and len(model.sizes) <= calls + 8 * 4, "only what is returned is asked about again"
+    cut = next(finding for finding in result.findings if finding.code == "DLS443")
+    assert cut.severity == "info" and "it was cancelled" in cut.sentence
+    assert "cannot be concluded that none exists" in cut.sentence
+    assert "None exists" not in " ".join((result.reason, *describe(result))) and "cut short" in describe(result)[-1]
+    before = decide(model.net, BACKGROUND[0])[0]
+    assert (decide(model.net, result.inputs[1:]) != before).all() if len(result) else calls < 6
+    whole = find_counterfactuals(Asked(3), BACKGROUND[0], background=BACKGROUND, progress=False)
+    assert "DLS443" not in [finding.code for finding in whole.findings]
+    assert not len(result) or whole.distance[0] <= result.distance[0] * (1 + 1e-9)
+
+
+def test_none_is_not_proven_by_a_search_that_was_cut_short() -> None:
+    """The same question as in an exhaustive search, ended after the first of its batches."""
+    choices = {f"x{at}": tuple(range(10)) for at in range(4)}
+    event = threading.Event()
+
+    def same(rows: np.ndarray) -> np.ndarray:
+        if len(rows) > 2:
+            event.set()
+        return np.tile([1.0, 0.0], (len(rows), 1))
+
+    options: dict[str, Any] = {"constraints": Constraints(categories=choices), "progress": False}
+    result = find_counterfactuals(same, np.zeros(4), cancel=event, **options)
+    assert not len(result) and not result.exhaustive and result.n_evaluations < 10**4 - 1
+    assert [finding.code for finding in result.findings] == ["DLS442", "DLS443"]
+    assert "no proof" in result.reason and "cut short: it was cancelled" in result.reason
+    whole = find_counterfactuals(same, np.zeros(4), **options)
+    assert whole.exhaustive and f"all {10**4 - 1:,} allowed rows" in whole.reason
+
+
+def test_time_ends_a_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+
+    def slower(asked: Asked) -> None:
+        now[0] += 0.01 * asked.sizes[-1]
+
+    model = Asked(3, slower)
+    result = find_counterfactuals(model, BACKGROUND[0], background=BACKGROUND, max_seconds=20, progress=False)
+    assert now[0] < 21 and len(result) and not result.exhaustive
+    assert "the 20 s allowed were over" in result.findings[-1].sentence and result.findings[-1].code == "DLS443"
+    assert results.equal(result, pickle.loads(pickle.dumps(result)))
+
+
+def test_running_out_of_memory_halves_the_batch_of_a_search() -> None:
+    def tight(asked: Asked) -> None:
+        if asked.sizes[-1] > 100:
+            raise MemoryError
+
+    expected = find_counterfactuals(Asked(3), BACKGROUND[0], background=BACKGROUND, progress=False)
+    model = Asked(3, tight)
+    result = find_counterfactuals(model, BACKGROUND[0], background=BACKGROUND, progress=False)
+    np.testing.assert_allclose(result.inputs, expected.inputs, rtol=1e-6)
+    assert max(model.sizes[60:]) <= 100
+    few = Asked(3)
+    find_counterfactuals(few, BACKGROUND[0], background=BACKGROUND, progress=False, max_batch=np.int64(50))
+    assert max(few.sizes) == 50
+
+    def never(rows: np.ndarray) -> np.ndarray:
+        raise MemoryError("Unable to allocate 9 GiB")
+
+    with pytest.raises(DLStudioError, match="memory for a single row"):
+        find_counterfactuals(never, BACKGROUND[0], progress=False)
+
+
+def test_progress_counts_the_steps_of_a_search() -> None:
+    for constraints in (None, Constraints(categories={f"x{at}": (0, 1, 2, 3, 4, 5, 6, 7, 8) for at in range(4)})):
+        told: list[tuple[int, int]] = []
+        row = BACKGROUND[0] if constraints is None else np.zeros(4)
+        find_counterfactuals(
+            Asked(3),
+            row,
+            background=BACKGROUND,
+            constraints=constraints,
+            progress=lambda *at, told=told: told.append(at),
+        )
+        assert told == [(at, len(told) - 1) for at in range(len(told))] and len(told) > (constraints is None)
+
+
+def test_numpys_numbers_are_numbers() -> None:
+    numbers: dict[str, Any] = {"n": np.int64(2), "max_changes": np.uint8(3), "seed": np.int32(5)}
+    plain = {name: int(number) for name, number in numbers.items()}
+    one, two = (
+        find_counterfactuals(Asked(3), BACKGROUND[0], background=BACKGROUND, progress=False, **options)
+        for options in (numbers, plain)
+    )
+    assert one.values == two.values and type(one.seed) is int
+
+
+def test_constraints_that_leave_nothing_are_told() -> None:
+    limits = Constraints(ranges={"x0": (50, 60)}, directions={"x0": "down"}, immutable=("x1", "x2", "x3"))
+    result = find_counterfactuals(Asked(3), BACKGROUND[0], background=BACKGROUND, constraints=limits)
+    assert not len(result) and result.reason == "The constraints leave no column that may change."
+
+
 # -- data sets and runs -----------------------------------------------------------------------------------------------
 
 
@@ -475,6 +598,15 @@ def test_sentences_name_columns_values_and_decisions() -> None:
         ({"model": lambda rows: rows[:, 0] * np.nan, "target": 3.0}, "outputs that are numbers"),
         ({"model": 3}, "a function of rows"),
         ({"model": nn.Linear(3, 2)}, "a model that takes"),
+        ({"row": ["a", "b"]}, "a row of numbers"),
+        ({"background": np.zeros((0, 2))}, "a background of numbers"),
+        ({"n": 2.5}, "n of 1 or more"),
+        ({"seed": "a"}, "seed of 0 or more"),
+        ({"max_batch": 0}, "max_batch of 1 or more"),
+        ({"max_seconds": "long"}, "max_seconds above 0"),
+        ({"cancel": True}, "an event with is_set"),
+        ({"constraints": {"immutable": ("x0",)}}, "Constraints"),
+        ({"data": np.zeros((5, 2))}, "a data set as data"),
     ],
 )  # fmt: skip
 def test_bad_input_is_named(options: dict[str, Any], complaint: str) -> None:
@@ -492,6 +624,11 @@ def test_bad_input_is_named(options: dict[str, Any], complaint: str) -> None:
         ({"ranges": {"a": 3}}, "a range"),
         ({"categories": {"a": "b"}}, "a list of values"),
         ({"categories": {"a": ()}}, "a list of values"),
+        ({"categories": {"a": 3}}, "a list of values"),
+        ({"directions": {"a": None}}, "direction of 'a'"),
+        ({"directions": ["a"]}, "directions by column"),
+        ({"immutable": 3}, "names of columns as immutable"),
+        ({"ranges": {"a": (0, 9)}, "categories": {"a": (1, 2)}}, "a range of 'a' or the values it may take"),
     ],
 )
 def test_bad_constraints_are_named(options: dict[str, Any], complaint: str) -> None:

@@ -11,20 +11,10 @@ import torch
 
 from dlstudio.data.text import encode_texts
 from dlstudio.errors import DLStudioError
-from dlstudio.explain.exploring import (
-    blanked,
-    evidence,
-    offered,
-    outcome,
-    outcomes,
-    outputs_offered,
-    sentence,
-    story,
-    typical,
-    with_text,
-)
+from dlstudio.explain.exploring import evidence, offered, outcome, outputs_offered, soundest, story, typical
 from dlstudio.explain.methods import METHODS
 from dlstudio.explain.result import Explanation
+from dlstudio.explain.trying import UNCHANGED, blanked, change, outcomes, sentence, spans, with_text
 from dlstudio.results import Finding
 
 
@@ -81,6 +71,12 @@ def test_what_can_be_explained() -> None:
     assert outputs_offered(explanation([[1.0]])) == {}
 
 
+def test_the_soundest_comes_first_and_of_these_the_one_of_most_rows() -> None:
+    one, two = explanation([[1.0]]), explanation([[1.0], [2.0]])
+    doubtful = explanation([[1.0], [2.0], [3.0]], verdict="suspect")
+    assert soundest({"a": doubtful, "b": one, "c": two}) == "c" and soundest({"a": doubtful}) == "a"
+
+
 @pytest.mark.parametrize("modality", ["tabular", "image", "text", "sequence"])
 def test_methods_on_offer_need_nothing_more(modality: str) -> None:
     names = offered(modality)
@@ -92,7 +88,9 @@ def test_the_story_leaves_out_what_stands_above() -> None:
     grave = Finding(code="DLS401", severity="warning", sentence="It misses 3 %.", remedy="Raise n_steps.")
     small = Finding(code="DLS402", severity="info", sentence="One column never varies.", remedy="")
     found = explanation([[0.0, 1.0]], class_names=("no", "yes"), verdict="suspect", findings=(grave, small))
-    assert evidence(found) == (("", "Raise n_steps."), ("One column never varies.", ""))
+    assert evidence(found, code=True) == (("", "Raise n_steps."), ("One column never varies.", ""))
+    (_, asked), (second, _) = evidence(found)
+    assert asked.startswith("Ask the engineer") and second == "One column never varies."
     told = " ".join(story(found, 0))
     assert "Raise n_steps" not in told and "never varies" not in told and "the model decides for" in told
 
@@ -134,3 +132,25 @@ def test_a_part_is_blanked_and_nothing_else() -> None:
         blanked(sequences, 0, (1, 3), "w")
     with pytest.raises(DLStudioError, match="a row number from 0 to 0"):
         blanked(sequences, 1, (1, 3))
+
+
+def test_what_a_form_says_is_what_is_changed(texts: Any) -> None:
+    texts.dataset.modality = "text"
+    ids, said = change(texts, 0, {"text": sentence(texts, 0)})
+    assert torch.equal(ids, texts.dataset.inputs[:1]) and said == UNCHANGED
+    ids, said = change(texts, 0, {"text": "shiny dress"})
+    assert torch.equal(ids, with_text(texts, "shiny dress")[0]) and said == "Unknown to the model: shiny."
+
+    images = _Data(torch.ones(1, 1, 6, 9))
+    images.modality, images.input_shape = "image", (1, 6, 9)  # type: ignore[attr-defined]
+    pictures: Any = SimpleNamespace(dataset=images, baseline=torch.zeros(1, 6, 9))
+    assert spans(pictures) == {"lines": 6, "columns": 9}
+    found, said = change(pictures, 0, {"lines": (0, 2), "columns": (3, 9)})
+    assert torch.equal(found, blanked(pictures, 0, (0, 2), (3, 9))) and float((found == 0).sum()) == 12 and said == ""
+
+    waves = _Data(torch.ones(1, 5, 2), names=("x", "y"))
+    waves.modality, waves.input_shape = "sequence", (5, 2)  # type: ignore[attr-defined]
+    sequences: Any = SimpleNamespace(dataset=waves, baseline=torch.zeros(5, 2))
+    assert spans(sequences) == {"steps": 5}
+    found, _ = change(sequences, 0, {"steps": (1, 4), "channel": "y"})
+    assert found.sum() == 7 and found[0, :, 0].sum() == 5

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import threading
 import warnings
 
 import numpy as np
@@ -357,6 +358,16 @@ def test_a_loss_of_ones_own_and_dict_outputs():
         ({"layers": ["1"]}, "layers with weights"),
         ({"top": 0}, "top of 1 or more"),
         ({"max_seconds": 1e-9}, "Allow more max_seconds"),
+        ({"max_seconds": True}, "max_seconds above 0"),
+        ({"max_batch": 0}, "max_batch of 1 or more"),
+        ({"top": 2.5}, "top of 1 or more"),
+        ({"inputs": torch.zeros(3, 5), "train": (torch.zeros(8, 5), torch.zeros(8).long())}, "a model that takes"),
+        ({"inputs": torch.full((3, 6), torch.nan)}, "finite inputs"),
+        ({"targets": ["a", "b", "c"]}, "class indices or values as targets"),
+        ({"targets": torch.zeros(3, dtype=torch.complex64)}, "complex64"),
+        ({"targets": torch.tensor([0.0, torch.nan, 1])}, "finite targets"),
+        ({"train": (torch.zeros(0, 6), torch.zeros(0).long())}, "one row or more"),
+        ({"train": torch.zeros(8, 6)}, r"train=\(inputs, targets\)"),
     ],
 )
 def test_bad_input_is_answered(change, message):
@@ -384,3 +395,68 @@ def test_a_run_brings_its_data_and_checkpoints():
     assert len(trace_influence(run.name)) == 20
     with pytest.raises(DLStudioError, match="row numbers from 0 to"):
         trace_influence(run, rows=[10**6])
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")
+def test_what_is_no_module_or_a_scripted_one_is_refused():
+    x, y = rows(3)
+    model = mlp().eval()
+    options = {"train": (x, y), "checkpoints": [model.state_dict()]}
+    with pytest.raises(DLStudioError, match="a torch.nn.Module or a run"):
+        trace_influence(lambda given: given, x, y, **options)
+    with pytest.raises(DLStudioError, match="a scripted one"):
+        trace_influence(torch.jit.script(model), x, y, **options)
+
+
+def test_numpys_numbers_a_single_row_and_one_layer_are_fine():
+    (x, y), model = rows(1), mlp().eval()
+    numbers = {"top": np.int64(1), "max_batch": np.uint8(1)}
+    found = trace_influence(model, x, y, train=(x, y), checkpoints=[(model.state_dict(), np.float32(0.5))], **numbers)
+    assert found.proponents.tolist() == [[0]] and found.learning_rates.tolist() == [0.5]
+    np.testing.assert_allclose(found.proponent_influence[0], found.self_influence, rtol=1e-6)
+    last = trace_influence(model, x, y, train=(x, y), checkpoints=[model.state_dict()], layers="3")
+    assert last.layers == ("3",) and last.n_weights == 16 * 3 + 3
+
+
+def test_gradients_of_sparse_embeddings_count():
+    torch.manual_seed(0)
+    words, (_, y) = torch.randint(1, 20, (5, 4)), rows(5)
+    model = nn.Sequential(nn.Embedding(20, 3), nn.Flatten(), nn.Linear(12, 3))
+    options = {"train": (words, y), "checkpoints": [model.state_dict()], "top": 5}
+    dense = trace_influence(model, words, y, **options)
+    model[0].sparse = True
+    np.testing.assert_allclose(full(trace_influence(model, words, y, **options)), full(dense), rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("calls", [1, 5])
+def test_it_ends_when_it_is_cancelled(calls):
+    event, seen, model = threading.Event(), [], mlp().eval()
+
+    def count(*_):
+        seen.append(1)
+        if len(seen) >= calls:
+            event.set()
+
+    model.register_forward_hook(count)
+    x, y = rows(20)
+    with pytest.raises(DLStudioError, match="time for all checkpoints and rows, but got it was cancelled"):
+        trace_influence(
+            model, x, y, train=(x, y), checkpoints=[model.state_dict()] * 9, max_batch=4, cancel=event, progress=False
+        )
+    assert len(seen) <= calls + 12, "after the batch under way, and the look whether rows can go together"
+
+
+def test_predictions_fit_into_the_memory_there_is(monkeypatch):
+    model, sizes = mlp().eval(), []
+    x, y = rows(23)
+    options = {"train": (x, y), "checkpoints": [mlp(1).state_dict()], "top": 3, "progress": False}
+    expected = trace_influence(model, x, y, **options)
+
+    def tight(module, inputs):
+        if len(inputs[0]) > 5:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+        sizes.append(len(inputs[0]))
+
+    model.register_forward_pre_hook(tight)
+    assert trace_influence(model, x, y, **options).y_pred.tolist() == expected.y_pred.tolist()
+    assert max(sizes) <= 5

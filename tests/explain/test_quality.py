@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import itertools
+import threading
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from dlstudio.explain.quality.score import SCORES, score_explanation
 from dlstudio.explain.quality.scores import QualityResult, describe
 from dlstudio.explain.quality.subject import subject_of
 from dlstudio.explain.result import Explanation
+from dlstudio.explain.running import Runner
 
 from .models import network, random_rows
 
@@ -78,7 +80,9 @@ def test_infidelity_is_captums(method: str) -> None:
     e = explained(model, inputs, method)
     result = scored(model, e, inputs, "infidelity", n_draws=40, seed=3)
     with untouched(model):
-        removal = removal_of(subject_of(model, inputs, target=0, baselines=None, options={}), e, 64)
+        removal = removal_of(
+            subject_of(model, inputs, target=0, baselines=None, options={}), e, Runner(max_batch=64, progress=False)
+        )
     assert removal is not None
     gone = torch.from_numpy(removal.draws(np.random.default_rng(3), 4, 40).reshape(160, 6))
     rows = inputs.repeat_interleave(40, dim=0)
@@ -321,6 +325,13 @@ def test_the_model_is_left_as_found() -> None:
         ({"n_random": 1}, "n_random of 2 or more"),
         ({"n_draws": 0}, "n_draws of 1 or more"),
         ({"inputs": None}, "the inputs that were explained"),
+        ({"inputs": random_rows(5, 7)}, "a model that takes inputs of shape"),
+        ({"inputs": torch.full((5, 6), torch.nan)}, "finite inputs"),
+        ({"scores": []}, "one score or more"),
+        ({"seed": "a"}, "seed of 0 or more"),
+        ({"max_batch": 0}, "max_batch of 1 or more"),
+        ({"max_seconds": 0}, "max_seconds above 0"),
+        ({"max_seconds": 1e-9}, "time for at least one score"),
     ],
 )
 def test_what_does_not_belong_together_is_refused(change: dict[str, Any], words: str) -> None:
@@ -329,3 +340,100 @@ def test_what_does_not_belong_together_is_refused(change: dict[str, Any], words:
     given: dict[str, Any] = {"model": model, "inputs": inputs, "progress": False, **change}
     with pytest.raises(DLStudioError, match=words):
         score_explanation(given.pop("model"), e, **given)
+
+
+def test_what_is_no_explanation_is_refused() -> None:
+    with pytest.raises(DLStudioError, match=r"what dls.explain returned"):
+        score_explanation(network(6, 2), {"method": "saliency"}, random_rows(5, 6))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_single_rows_and_numpys_numbers_are_fine(n: int) -> None:
+    model, inputs = network(6, 16, 2), random_rows(n, 6)
+    e = explained(model, inputs, "integrated_gradients")
+    options = {name: np.int64(3) for name in ("n_draws", "n_random", "n_repeats", "seed", "max_batch")}
+    result = scored(model, e, inputs, **options)
+    assert not result.skipped and results.equal(
+        result.infidelity, scored(model, e, inputs, n_draws=3, seed=3).infidelity
+    )
+
+
+def test_a_score_that_is_cut_short_is_left_out_and_those_before_are_kept() -> None:
+    event, inputs, model = threading.Event(), random_rows(5, 6), network(6, 16, 2)
+    e = explained(model, inputs, "saliency")
+    calls, most = [0], [10**9]
+
+    def count(*_: Any) -> None:
+        calls[0] += 1
+        if calls[0] > most[0]:
+            event.set()
+
+    model.register_forward_hook(count)
+    expected = scored(model, e, inputs, "infidelity")
+    calls[0], most[0] = 0, calls[0] + 3
+    result = scored(model, e, inputs, "infidelity", "max_sensitivity", "removal", cancel=event)
+    assert most[0] < calls[0] <= most[0] + 10, "it ended soon"
+    assert results.equal(result.infidelity, expected.infidelity) and set(result.seconds) == {"infidelity"}
+    assert result.skipped == {"max_sensitivity": "it was cancelled", "removal": "it was cancelled"}
+    assert "Max sensitivity was left out: it was cancelled." in describe(result)
+    calls[0] = 0
+    with pytest.raises(DLStudioError, match=r"time for at least one score.*it was cancelled"):
+        scored(model, e, inputs, cancel=event)
+    assert calls[0] < 10
+
+
+def test_time_holds_for_all_scores_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    model, inputs = network(6, 16, 2), random_rows(5, 6)
+    e = explained(model, inputs, "saliency")
+    model.register_forward_hook(lambda *_: now.__setitem__(0, now[0] + 1.0))
+    whole = scored(model, e, inputs)
+    took, now[0] = now[0], 0.0
+    half = scored(model, e, inputs, max_seconds=took / 2)
+    assert set(half.seconds) | set(half.skipped) == set(SCORES) and half.seconds and half.skipped
+    assert list(half.seconds) == list(SCORES)[: len(half.seconds)] and now[0] <= took / 2 + 3
+    assert all(why == f"the {took / 2:g} s allowed were over" for why in half.skipped.values())
+    assert results.equal(half.infidelity, whole.infidelity) and "DLS431" not in codes(half) - codes(whole)
+
+
+def test_a_score_that_fails_costs_no_other() -> None:
+    class Single(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = network(6, 16, 2)
+
+        def forward(self, rows: torch.Tensor) -> torch.Tensor:
+            return self.net(rows)
+
+        def __deepcopy__(self, memo: dict[int, Any]) -> Single:
+            raise TypeError("cannot pickle '_thread.lock' object")
+
+    model, inputs = Single(), random_rows(5, 6)
+    e = explained(model, inputs, "saliency")
+    result = scored(model, e, inputs)
+    assert set(result.skipped) == {"parameter_randomisation", "input_invariance"}
+    assert "cannot pickle" in result.skipped["input_invariance"]
+    with pytest.raises(DLStudioError, match="a model that can be copied"):
+        scored(model, e, inputs, "input_invariance")
+
+
+def test_running_out_of_memory_halves_the_batch() -> None:
+    class Tight(nn.Module):
+        def __init__(self, most: int) -> None:
+            super().__init__()
+            self.net, self.most = network(6, 16, 2), most
+
+        def forward(self, rows: torch.Tensor) -> torch.Tensor:
+            if len(rows) > self.most:
+                raise torch.OutOfMemoryError("CUDA out of memory.")
+            return self.net(rows)
+
+    model, inputs = Tight(10**9), random_rows(12, 6)
+    e = explained(model, inputs, "saliency")
+    expected = scored(model, e, inputs)
+    model.most = 8
+    result = scored(model, e, inputs)
+    assert not result.skipped
+    for name in ("infidelity", "deletion", "insertion", "max_sensitivity", "input_invariance", "similarity"):
+        assert getattr(result, name) == pytest.approx(getattr(expected, name), abs=1e-5), name

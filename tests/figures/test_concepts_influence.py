@@ -22,7 +22,7 @@ EVIL = "<b>bold</b><script>alert(1)</script>"
 
 
 @pytest.fixture
-def tested() -> ConceptResult:
+def scored() -> ConceptResult:
     return ConceptResult(
         concepts=(EVIL, "dotted"),
         scores=np.array([[1.0, 0.9, 0.95], [0.1, 0.9, 0.5]]),
@@ -58,28 +58,28 @@ def traced() -> InfluenceResult:
     )
 
 
-FIGURES = [("tested", concepts), ("traced", influence), ("traced", self_influence)]
+FIGURES = [("scored", concepts), ("traced", influence), ("traced", self_influence)]
 
 
 def named(figure: go.Figure, name: str):
     return next(trace for trace in figure.data if trace.name == name)
 
 
-def test_concepts_are_drawn_at_their_mean_and_told_apart_by_shape(tested):
-    figure = concepts(tested)
+def test_concepts_are_drawn_at_their_mean_and_told_apart_by_shape(scored):
+    figure = concepts(scored)
     used, other = named(figure, "mean, used"), named(figure, "mean, not told from random")
-    np.testing.assert_allclose([*used.x, *other.x], tested.score)
+    np.testing.assert_allclose([*used.x, *other.x], scored.score)
     assert list(used.y) == [0] and list(other.y) == [1]
     assert used.marker.symbol != other.marker.symbol, "colour alone would not do"
     np.testing.assert_allclose(used.customdata, [[0.002, 0.95]])
     band = figure.layout.shapes[0]
-    assert (band.x0, band.x1) == tested.chance
+    assert (band.x0, band.x1) == scored.chance
     assert figure.layout.yaxis.ticktext[1:] == ("dotted", "random examples")
 
 
-def test_every_repeat_is_a_point(tested):
-    points = [trace for trace in concepts(tested).data if trace.name is None]
-    np.testing.assert_allclose(sorted(np.concatenate([t.x for t in points[:2]])), sorted(tested.scores.ravel()))
+def test_every_repeat_is_a_point(scored):
+    points = [trace for trace in concepts(scored).data if trace.name is None]
+    np.testing.assert_allclose(sorted(np.concatenate([t.x for t in points[:2]])), sorted(scored.scores.ravel()))
     assert all(np.abs(t.y - np.round(t.y)).max() < 0.5 for t in points), "each stays in its own row"
 
 

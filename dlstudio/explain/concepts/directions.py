@@ -6,7 +6,7 @@ so a layer may be as wide as it likes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,13 +14,13 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from dlstudio.errors import DLStudioError, unknown_name
+from dlstudio.errors import DLStudioError
 from dlstudio.explain.inputs import read_inputs
 from dlstudio.explain.inspection.untouched import untouched
 from dlstudio.explain.problem import target_of, try_model
-from dlstudio.explain.running import Runner, default_batch
+from dlstudio.explain.running import Runner, default_batch, memory_named
 
-__all__ = ["Products", "layer_of", "learn", "products_of", "unseen_accuracy"]
+__all__ = ["Products", "learn", "products_of", "unseen_accuracy"]
 
 Array = npt.NDArray[Any]
 
@@ -71,9 +71,12 @@ def products_of(
 
     Raises:
         DLStudioError: too few examples, other shapes, or a layer that cannot be looked into.
+        Halted: there was no time for all rows and examples, or someone cancelled.
     """
     name, part = layer
-    with untouched(model):
+    if isinstance(part, torch.jit.ScriptModule):
+        raise DLStudioError("a layer in Python", "a scripted one", "Pass the module that it was scripted from.")
+    with memory_named(), untouched(model):
         rows = _read(model, inputs, "inputs")
         examples = {f"concept {key!r}": _read(model, given, f"concept {key!r}") for key, given in concepts.items()}
         examples["random examples"] = rows if random is None else _read(model, random, "random examples")
@@ -81,31 +84,12 @@ def products_of(
         wrapped, shape = try_model(model, rows, (), (), output)
         n_outputs = int(np.prod(shape))
         chosen = target_of(target, len(rows), n_outputs, class_names, shape).to(rows.device)
-        runner = Runner(max_batch=max_batch or default_batch(rows[0]), **limits)
+        runner = Runner(max_batch=default_batch(rows[0]) if max_batch is None else max_batch, **limits)
         watch = _Watch(part, name)
         gradients = _gradients(runner, wrapped, watch, rows, chosen)
         activations = [_activations(runner, wrapped, watch, given) for given in examples.values()]
-    n_examples = min(map(len, examples.values())) // n_repeats
-    return Products(activations, gradients, chosen.tolist(), n_outputs, n_examples)
-
-
-def layer_of(model: Any, layer: Any) -> tuple[str, nn.Module]:
-    """Return name and module of a layer, given as either.
-
-    Raises:
-        DLStudioError: the model is no module, or has no such layer.
-    """
-    if not isinstance(model, nn.Module):
-        raise DLStudioError("a torch.nn.Module with layers", type(model).__name__, "Pass the module itself.")
-    known = {name: part for name, part in model.named_modules() if name}
-    if isinstance(layer, nn.Module):
-        for name, part in known.items():
-            if part is layer:
-                return name, part
-        raise DLStudioError("a layer of this model", f"a {type(layer).__name__} that is none", "Pass its name.")
-    if layer not in known:
-        raise unknown_name("layer", layer, known)
-    return str(layer), known[layer]
+        n_examples = min(map(len, examples.values())) // n_repeats
+        return Products(activations, gradients, chosen.tolist(), n_outputs, n_examples)
 
 
 def learn(products: Products, index: Array) -> tuple[Array, Array]:
@@ -225,7 +209,7 @@ def _gradients(
         found = torch.autograd.grad(value, inside, allow_unused=True)[0] if value.requires_grad else None
         return torch.zeros_like(inside).flatten(1) if found is None else found.reshape(len(inside), -1)
 
-    gradients = _finished(runner, len(rows), work)
+    gradients = torch.cat(runner.every_row(len(rows), 1, work))
     if not gradients.any():
         raise DLStudioError(
             "an output that depends on the layer",
@@ -240,11 +224,4 @@ def _activations(runner: Runner, model: nn.Module, watch: _Watch, examples: torc
         with torch.no_grad():
             return watch(model, examples[part])[0].reshape(len(examples[part]), -1)
 
-    return _finished(runner, len(examples), work)
-
-
-def _finished(runner: Runner, n_rows: int, work: Callable[[slice, int], torch.Tensor]) -> torch.Tensor:
-    done = runner.over_rows(n_rows, 1, work)
-    if runner.stopped:
-        raise DLStudioError("time for all rows and examples", runner.stopped, "Allow more max_seconds.")
-    return torch.cat(done)
+    return torch.cat(runner.every_row(len(examples), 1, work))

@@ -17,13 +17,14 @@ import numpy as np
 import numpy.typing as npt
 
 from dlstudio.errors import DLStudioError
+from dlstudio.explain.limits import Cancel, Halted, Limit, whole_number
 from dlstudio.results import Finding, Result
 
 if TYPE_CHECKING:
     import pandas as pd
     from torch import nn
 
-    from dlstudio.explain.running import Cancel
+    from dlstudio.explain.concepts.directions import Products
 
 __all__ = ["ConceptResult", "describe", "explain_concepts"]
 
@@ -158,58 +159,63 @@ def explain_concepts(
         ... )
         >>> result.frame()[["concept", "score", "p_adjusted", "used"]]
     """
-    from dlstudio.explain.concepts.directions import layer_of, learn, products_of, unseen_accuracy
+    from dlstudio.explain.concepts.directions import products_of
+    from dlstudio.explain.layers import named_layer
 
     started = time.perf_counter()
-    found = layer_of(model, layer)
-    if isinstance(n_random, bool) or not isinstance(n_random, int) or n_random < LEAST_REPEATS:
-        raise DLStudioError(f"n_random of {LEAST_REPEATS} or more", f"n_random={n_random!r}", "Try n_random=10.")
-    if not concepts:
-        raise DLStudioError("one concept or more", "none", "Pass concepts={'striped': examples}.")
-    products = products_of(
-        model,
-        inputs,
-        concepts,
-        random,
-        found,
-        target=target,
-        output=output,
-        class_names=class_names,
-        n_repeats=n_random,
-        max_batch=max_batch,
-        max_seconds=max_seconds,
-        progress=progress,
-        cancel=cancel,
+    limit = Limit(max_seconds, cancel)
+    found = named_layer(model, layer)
+    n_random = whole_number("n_random", n_random, LEAST_REPEATS, "Try n_random=10.")
+    seed = whole_number("seed", seed, 0, "Try seed=0.")
+    if not isinstance(concepts, Mapping) or not concepts:
+        got = "none" if isinstance(concepts, Mapping) else type(concepts).__name__
+        raise DLStudioError("one concept or more, name to examples", got, "Pass concepts={'striped': examples}.")
+    try:
+        products = products_of(
+            model, inputs, concepts, random, found,
+            target=target, output=output, class_names=class_names, n_repeats=n_random,
+            max_batch=max_batch, progress=progress, cancel=limit,
+        )  # fmt: skip
+        scores, random_scores, accuracy = _scores(products, n_random, seed, limit)
+    except Halted as halt:
+        raise DLStudioError("time for all rows and examples", str(halt), "Allow more max_seconds.") from halt
+    p_value, chance = _compare(scores, random_scores, seed)
+    result = ConceptResult(
+        concepts=tuple(map(str, concepts)),
+        scores=scores,
+        random_scores=random_scores,
+        chance=chance,
+        p_value=p_value,
+        p_adjusted=_holm(p_value),
+        accuracy=accuracy,
+        layer=found[0],
+        target=_target_words(products.target, products.n_outputs, class_names),
+        n_rows=len(products.target),
+        n_examples=products.n_examples,
+        model=type(model).__name__,
+        settings={"seed": seed},
+        wall_s=time.perf_counter() - started,
     )
+    return dataclasses.replace(result, findings=tuple(_findings(result)))
+
+
+def _scores(products: Products, n_random: int, seed: int, limit: Limit) -> tuple[Array, Array, Array]:
+    """Scores of concepts (K, repeats), of random examples (controls,), and how well concepts are told apart (K,)."""
+    from dlstudio.explain.concepts.directions import learn, unseen_accuracy
+
     m = products.n_examples
     *own, common = products.places
     shuffle = np.random.default_rng(seed).permutation
     random_scores, _ = learn(products, np.stack([shuffle(common)[: 2 * m] for _ in range(N_CONTROLS)]))
     scores, accuracy = [], []
     for at, places in enumerate(own):
+        limit.look()
         shuffle = np.random.default_rng([seed, at]).permutation
         halves = [shuffle(kind)[: n_random * m].reshape(n_random, m) for kind in (places, common)]
         shares, decisions = learn(products, np.concatenate(halves, axis=1))
         scores.append(shares)
         accuracy.append(unseen_accuracy(decisions, halves, (places, common)))
-    p_value, chance = _compare(np.stack(scores), random_scores, seed)
-    result = ConceptResult(
-        concepts=tuple(map(str, concepts)),
-        scores=np.stack(scores),
-        random_scores=random_scores,
-        chance=chance,
-        p_value=p_value,
-        p_adjusted=_holm(p_value),
-        accuracy=np.array(accuracy),
-        layer=found[0],
-        target=_target_words(products.target, products.n_outputs, class_names),
-        n_rows=len(products.target),
-        n_examples=m,
-        model=type(model).__name__,
-        settings={"seed": seed},
-        wall_s=time.perf_counter() - started,
-    )
-    return dataclasses.replace(result, findings=tuple(_findings(result)))
+    return np.stack(scores), random_scores, np.array(accuracy)
 
 
 def describe(result: ConceptResult) -> tuple[str, ...]:

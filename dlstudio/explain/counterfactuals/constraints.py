@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -44,8 +44,19 @@ class Constraints:
     categories: Mapping[str, Sequence[Any]] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        immutable = (self.immutable,) if isinstance(self.immutable, str) else tuple(self.immutable)
-        object.__setattr__(self, "immutable", immutable)
+        immutable = (self.immutable,) if isinstance(self.immutable, str) else self.immutable
+        if not isinstance(immutable, Iterable):
+            raise DLStudioError("names of columns as immutable", repr(immutable), "Write immutable=('age',).")
+        object.__setattr__(self, "immutable", tuple(immutable))
+        for what in ("ranges", "directions", "categories"):
+            given = getattr(self, what)
+            if not isinstance(given, Mapping):
+                raise DLStudioError(f"{what} by column", repr(given), f"Write {what}={{'age': ...}}.")
+        for name in self.ranges:
+            if name in self.categories:
+                raise DLStudioError(
+                    f"a range of {name!r} or the values it may take", "both", "Leave out those that it may not take."
+                )
         object.__setattr__(self, "directions", dict(self.directions))
         for name, direction in self.directions.items():
             if direction not in DIRECTIONS:
@@ -71,9 +82,9 @@ def _range(name: str, ends: Any) -> tuple[float | None, float | None]:
 
 
 def _listed(name: str, values: Any) -> tuple[Any, ...]:
-    if isinstance(values, str) or not len(values):
+    if isinstance(values, str) or not isinstance(values, Iterable) or not (listed := tuple(values)):
         raise DLStudioError(f"a list of values that {name!r} may take", repr(values), "Write for instance ('a', 'b').")
-    return tuple(item.item() if isinstance(item, np.generic) else item for item in values)
+    return tuple(item.item() if isinstance(item, np.generic) else item for item in listed)
 
 
 def check_names(constraints: Constraints, names: Sequence[str]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from dlstudio.explain.counterfactuals.nearest import Search
 from dlstudio.explain.counterfactuals.result import CounterfactualResult, findings
 from dlstudio.explain.counterfactuals.space import Array, Space
 from dlstudio.explain.counterfactuals.tables import points_of, space_of_array, space_of_dataset
+from dlstudio.explain.limits import Cancel, Limit, whole_number
 
 if TYPE_CHECKING:
     from dlstudio.data.dataset import Dataset
@@ -25,6 +26,7 @@ __all__ = ["find_counterfactuals"]
 
 NORMS = ("l1", "l2")
 N_BACKGROUND = 5_000
+BATCH = 8192
 BEYOND = (0.0, 1e-12, 1e-9, 1e-6, 1e-5, 1e-4, 1e-3)
 """How much further to go where the model answers in the last digit otherwise to one row than to many."""
 
@@ -45,6 +47,10 @@ def find_counterfactuals(
     column_of_feature: Sequence[str] = (),
     class_names: Sequence[str] = (),
     output: str | int | None = None,
+    max_batch: int | None = None,
+    max_seconds: float | None = None,
+    progress: bool | Callable[[int, int], None] = True,
+    cancel: Cancel | None = None,
 ) -> CounterfactualResult:
     """Find the nearest rows that flip a model's decision on a table row.
 
@@ -70,6 +76,10 @@ def find_counterfactuals(
         feature_names, column_of_feature: see `dlstudio.explain.counterfactuals.tables.space_of_array`; not with `data`.
         class_names: what the classes are called; not with `data`.
         output: the field to read where a module returns a tuple or a dict.
+        max_batch: the most rows the model is given at once; halved when memory runs out. None for 8,192.
+        max_seconds, cancel: when to stop; what was found by then is returned, with a finding that the search was cut
+            short.
+        progress: a bar over the steps of a long search, or a function called with steps done and all.
 
     Raises:
         DLStudioError: rows, names, constraints or targets that do not fit.
@@ -79,9 +89,16 @@ def find_counterfactuals(
         >>> result = find_counterfactuals(model, x[0], background=x, constraints=limits, feature_names=names)
         >>> result.values[0], result.distance[0]
     """
+    from dlstudio.explain.running import Runner, memory_named
+
     started = time.perf_counter()
-    _check_counts(n, max_changes, norm)
-    constraints = constraints or Constraints()
+    limit = Limit(max_seconds, cancel)
+    n, seed = whole_number("n", n, 1, "Try n=4."), whole_number("seed", seed, 0, "Try seed=0.")
+    if max_changes is not None:
+        max_changes = whole_number("max_changes", max_changes, 1, "Try max_changes=4.")
+    if norm not in NORMS:
+        raise unknown_name("norm", norm, NORMS)
+    constraints = _constraints(constraints)
     run = ""
     if isinstance(model, str) or hasattr(model, "scalars"):
         model, data, run = _of_run(model, data)
@@ -98,11 +115,12 @@ def find_counterfactuals(
             )
         space = space_of_array(start, known, feature_names, column_of_feature, constraints)
     as_tensor = data is not None or hasattr(row, "detach")
-    with asked(model, space.row, output, as_tensor) as ask:
+    runner = Runner(max_batch=BATCH if max_batch is None else max_batch, progress=False, cancel=limit)
+    with memory_named(), asked(model, space.row, output, as_tensor) as ask:
         decision = Decision(ask, space.row, target=target, class_names=class_names)
-        limit = len(space.columns) if max_changes is None else max_changes
-        search = Search(space, decision.judge, norm=norm, max_changes=limit, seed=seed)
-        exhaustive = search.run(None if known is None else points_of(space, known[:N_BACKGROUND]))
+        most = len(space.columns) if max_changes is None else max_changes
+        search = Search(space, decision.judge, norm=norm, max_changes=most, seed=seed, runner=runner)
+        exhaustive = search.run(None if known is None else points_of(space, known[:N_BACKGROUND]), progress)
         points, outputs = _pick(search, decision, n)
     distance = space.distance(points, norm)
     reason = _reason(len(points), n, exhaustive, search, decision)
@@ -133,15 +151,16 @@ def find_counterfactuals(
         run=run,
         n_evaluations=decision.n_evaluations,
     )
-    return dataclasses.replace(result, findings=findings(result), wall_s=time.perf_counter() - started)
+    return dataclasses.replace(result, findings=findings(result, search.stopped), wall_s=time.perf_counter() - started)
 
 
-def _check_counts(n: int, max_changes: int | None, norm: str) -> None:
-    for name, number in (("n", n), ("max_changes", 1 if max_changes is None else max_changes)):
-        if isinstance(number, bool) or not isinstance(number, int | np.integer) or number < 1:
-            raise DLStudioError(f"{name} of 1 or more", f"{name}={number!r}", f"Try {name}=4.")
-    if norm not in NORMS:
-        raise unknown_name("norm", norm, NORMS)
+def _constraints(given: Any) -> Constraints:
+    if given is None:
+        return Constraints()
+    if not isinstance(given, Constraints):
+        got = type(given).__name__
+        raise DLStudioError("dls.Constraints", got, "Write for instance dls.Constraints(immutable=('age',)).")
+    return given
 
 
 def _of_run(run: Any, data: Any) -> tuple[Any, Dataset, str]:
@@ -179,6 +198,10 @@ def _array(given: Any, what: str) -> Array:
 def _from_dataset(
     data: Dataset, row: Any, constraints: Constraints, background: Any, names: Sequence[str]
 ) -> tuple[Space, int]:
+    if not hasattr(data, "modality"):
+        raise DLStudioError(
+            "a data set as data", type(data).__name__, "Pass for instance data=dls.load_data('mortgage')."
+        )
     if data.modality != "tabular":
         raise DLStudioError("a table", f"{data.modality} data", "Counterfactuals change the columns of a table.")
     if background is not None or names:
@@ -225,6 +248,8 @@ def _pick(search: Search, decision: Decision, n: int) -> tuple[Array, Array]:
 
 def _reason(n_found: int, n: int, exhaustive: bool, search: Search, decision: Decision) -> str:
     tried = f"{decision.n_evaluations:,} rows were tried"
+    if n_found and search.stopped:
+        return f"There may be nearer ones and others, as the search was cut short: {search.stopped}."
     if n_found >= n:
         return ""
     if n_found:
@@ -233,4 +258,5 @@ def _reason(n_found: int, n: int, exhaustive: bool, search: Search, decision: De
         return "The constraints leave no column that may change."
     if exhaustive:
         return f"None exists within the constraints: all {search.n_evaluations:,} allowed rows were tried."
-    return f"None was found within the constraints. That is no proof that none exists: {tried}, not all."
+    end = f", then the search was cut short: {search.stopped}" if search.stopped else ", not all"
+    return f"None was found within the constraints. That is no proof that none exists: {tried}{end}."

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from dlstudio.explain.counterfactuals.approach import Approach, Judge
 from dlstudio.explain.counterfactuals.diversity import choose
 from dlstudio.explain.counterfactuals.space import Array, Space
+from dlstudio.explain.limits import Halted, counted
+
+if TYPE_CHECKING:
+    from dlstudio.explain.running import Runner
 
 __all__ = ["Search"]
 
@@ -18,7 +24,6 @@ MAX_ENUMERATED = 100_000
 SWEEP = 33
 KEPT = 2_000
 SPREADS = 16
-BATCH = 8192
 
 
 class Search:
@@ -33,40 +38,53 @@ class Search:
         norm: of the distance, ``"l1"`` or ``"l2"``.
         max_changes: how many columns may differ at once.
         seed: of the random rows.
+        runner: keeps memory and time.
+
+    Attributes:
+        n_evaluations: allowed rows that were tried so far.
+        stopped: why the search was cut short; "" where it was not.
     """
 
-    def __init__(self, space: Space, judge: Judge, *, norm: str, max_changes: int, seed: int) -> None:
+    def __init__(self, space: Space, judge: Judge, *, norm: str, max_changes: int, seed: int, runner: Runner) -> None:
         self.space = space
         self.norm = norm
         self.limit = min(max_changes, len(space.free))
         self.n_evaluations = 0
+        self.stopped = ""
         self._judge = judge
+        self._runner = runner
         self._rng = np.random.default_rng(seed)
         self._pool: dict[bytes, tuple[float, Array]] = {}
         self._approach = Approach(space, self.judge, norm=norm, limit=self.limit)
 
-    def run(self, background: Array | None) -> bool:
+    def run(self, background: Array | None, progress: bool | Callable[[int, int], None] = False) -> bool:
         """Search; returns whether every allowed row was tried.
 
         Args:
             background: points (m, columns) to start from, or None.
+            progress: a bar over steps, or a function called with steps done and all.
         """
         if not self.space.free or self.limit == 0:
             return True
-        if self._count() <= MAX_ENUMERATED:
-            for points in self._all_points():
-                self.judge(points)
-            return True
-        self._sweep()
-        self._climb()
-        self._neighbours(background)
-        self._at_random()
-        masks = self._masks()
-        self._approach.descend(np.tile(self.space.start, (len(masks), 1)), masks, rounds=12)
-        for _ in range(3):
-            self._refine()
-        self._spread(self.found()[:4])
-        return False
+        few = self._count() <= MAX_ENUMERATED
+        tries = [functools.partial(self.judge, points) for points in self._all_points()] if few else []
+        try:
+            for step in counted(tries or self._steps(background), progress, "step"):
+                step()
+        except Halted as halt:
+            self.stopped = str(halt)
+        return few and not self.stopped
+
+    def _steps(self, background: Array | None) -> Sequence[Callable[[], object]]:
+        return (
+            self._sweep,
+            self._climb,
+            lambda: self._neighbours(background),
+            self._at_random,
+            self._descend,
+            *(self._refine,) * 3,
+            lambda: self._spread(self.found()[:4]),
+        )
 
     def found(self) -> Array:
         """Return the nearest point of every way to change columns, (k, columns), the nearest first."""
@@ -76,15 +94,24 @@ class Search:
         return np.array([point for _, point in ordered]).reshape(-1, len(self.space.columns))
 
     def judge(self, points: Array) -> tuple[Array, Array]:
-        """Ask the model about allowed points (k, columns); remember the nearest that it decides as wanted."""
+        """Ask the model about allowed points (k, columns); remember the nearest that it decides as wanted.
+
+        Raises:
+            Halted: the time is over or someone cancelled; what was found by then is remembered.
+        """
+
+        def ask(rows: slice, limit: int) -> tuple[Array, Array]:
+            part = points[rows]
+            margins, reached = self._judge(self.space.encode(part))
+            self.n_evaluations += len(part)
+            n_changed = (part != self.space.start).sum(axis=1)
+            self._remember(part[reached & (n_changed > 0) & (n_changed <= self.limit)])
+            return margins, reached
+
         if not len(points):
             return np.empty(0), np.empty(0, dtype=bool)
-        parts = [self._judge(self.space.encode(points[at : at + BATCH])) for at in range(0, len(points), BATCH)]
-        margins, reached = np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
-        self.n_evaluations += len(points)
-        n_changed = (points != self.space.start).sum(axis=1)
-        self._remember(points[reached & (n_changed > 0) & (n_changed <= self.limit)])
-        return margins, reached
+        parts = self._runner.every_row(len(points), 1, ask)
+        return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
 
     def _remember(self, points: Array) -> None:
         if not len(points):
@@ -241,6 +268,10 @@ class Search:
             nearer = lengths.min(axis=1) < self.space.distance(points, self.norm) * (1 - 1e-9)
             points = np.where(nearer[:, None], around[np.arange(len(points)), best], points)
             width = np.where(nearer, width, width / 2)
+
+    def _descend(self) -> None:
+        masks = self._masks()
+        self._approach.descend(np.tile(self.space.start, (len(masks), 1)), masks, rounds=12)
 
     def _masks(self) -> Array:
         """Sets of numeric columns (k, numeric) to step along: all, all but one, and random ones."""

@@ -34,11 +34,12 @@ class CounterfactualResult(Result, schema=1):
         outputs: float64 (1 + n, k), what the model returned for the row and for each counterfactual.
         inputs: (1 + n, features), the row and each counterfactual as the model was given them.
         exhaustive: whether every allowed row was tried, so that nothing nearer exists, or nothing at all.
-        reason: why there are fewer than asked for; empty where there are not.
+        reason: why there are fewer than asked for, or may be nearer ones; empty where neither is known to be.
         norm, max_changes, constraints, seed: as they were asked for.
         row: number of the row in the data set, -1 for a row from elsewhere.
         run: the run's key, empty without a run.
-        findings: the verdict in words: DLS440 found, DLS441 none exists, DLS442 none was found.
+        findings: the verdict in words: DLS440 found, DLS441 none exists, DLS442 none was found, and DLS443
+            where the search was cut short.
         n_evaluations, wall_s: rows that the model was given; seconds.
 
     Example:
@@ -126,12 +127,25 @@ def _change(result: CounterfactualResult, number: int, at: int) -> str:
     return f"{result.columns[at]} {verb} from {shown(before)} to {shown(after)}"
 
 
-def findings(result: CounterfactualResult) -> tuple[Finding, ...]:
-    """The verdict as a finding: DLS440 found, DLS441 none exists, DLS442 none was found."""
+def findings(result: CounterfactualResult, stopped: str = "") -> tuple[Finding, ...]:
+    """The verdict as findings: DLS440 found, DLS441 none exists, DLS442 none was found; DLS443 it was cut short.
+
+    Args:
+        result: the other parts of it.
+        stopped: why the search was cut short; "" where it was not.
+    """
     evidence = {"n_evaluations": result.n_evaluations, "exhaustive": result.exhaustive}
+    cut = Finding(
+        code="DLS443",
+        severity="info",
+        sentence=f"The search was cut short: {stopped}. It cannot be concluded that none exists, or none nearer.",
+        evidence=evidence,
+        remedy="Allow more max_seconds.",
+    )
+    more = (cut,) if stopped else ()
     if len(result):
         nearest = {**evidence, "n_found": len(result), "distance": float(result.distance[0])}
-        return (Finding(code="DLS440", severity="info", sentence=describe(result)[0], evidence=nearest),)
+        return (Finding(code="DLS440", severity="info", sentence=describe(result)[0], evidence=nearest), *more)
     code = "DLS441" if result.exhaustive else "DLS442"
     remedy = "Loosen a constraint" + ("." if result.max_changes is None else ", or allow more changes at once.")
-    return (Finding(code=code, severity="warning", sentence=result.reason, evidence=evidence, remedy=remedy),)
+    return (Finding(code=code, severity="warning", sentence=result.reason, evidence=evidence, remedy=remedy), *more)

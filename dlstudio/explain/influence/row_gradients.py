@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import pickle
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy.typing as npt
@@ -15,75 +13,16 @@ from torch.func import functional_call, grad, vmap
 from torch.nn import functional
 
 from dlstudio.errors import DLStudioError, unknown_name
-from dlstudio.explain.running import Runner
+from dlstudio.explain.influence.checkpoints import Checkpoint, Weights
+from dlstudio.explain.running import Runner, out_of_memory
 
-__all__ = ["Checkpoint", "RowGradients", "check_default_loss", "default_loss", "predict", "read_checkpoint", "trace"]
+__all__ = ["RowGradients", "check_default_loss", "default_loss", "few_outputs", "predict", "trace"]
 
 Loss = Callable[[Any, torch.Tensor], torch.Tensor]
-Weights = dict[str, torch.Tensor]
 Rows = tuple[torch.Tensor, torch.Tensor]
 
 BATCH_NUMBERS = 2**24
 """How many numbers the gradients of one batch may take."""
-
-
-class Checkpoint:
-    """Weights at one moment of a training.
-
-    Attributes:
-        label: what it is called.
-        weights: name to tensor, all that a model's ``state_dict`` has; shared ones under their first name.
-        lr: the learning rate then; None where nobody said.
-    """
-
-    def __init__(self, label: str, weights: Weights, lr: float | None) -> None:
-        self.label, self.weights, self.lr = label, weights, lr
-
-
-def read_checkpoint(given: Any, number: int, model: nn.Module) -> Checkpoint:
-    """Read what a caller passed as a checkpoint, without unpickling any code.
-
-    Args:
-        given: the path of a file, a state dict or a dict that holds one, or a pair of these and a learning rate.
-        number: its place in the caller's list.
-        model: whose weights they are.
-
-    Raises:
-        DLStudioError: it cannot be read, or does not fit the model.
-    """
-    label, lr = f"checkpoint {number}", None
-    if isinstance(given, tuple) and len(given) == 2:
-        given, lr = given
-        if isinstance(lr, bool) or not isinstance(lr, (int, float)) or not 0 < lr < float("inf"):
-            raise DLStudioError(f"a learning rate above 0 with {label}", f"{lr!r}", "Pass (path, 1e-3).")
-    if isinstance(given, (str, Path)):
-        label, given = Path(given).name, _load(Path(given))
-    if not isinstance(given, Mapping):
-        raise DLStudioError("a path or a state dict as a checkpoint", type(given).__name__, "Pass model.state_dict().")
-    inside = next((given[key] for key in ("model", "state_dict", "model_state_dict") if key in given), given)
-    wanted = {name: item for name, item in model.state_dict().items() if isinstance(item, torch.Tensor)}
-    if not isinstance(inside, Mapping) or set(inside) != set(wanted):
-        keys = set(inside) if isinstance(inside, Mapping) else set()
-        odd = [f"{name!r} missing" for name in sorted(set(wanted) - keys)]
-        odd += [f"{name!r} unknown" for name in sorted(keys - set(wanted))]
-        raise DLStudioError(
-            f"weights of this {type(model).__name__} in {label}",
-            ", ".join(odd[:4]) + (f" and {len(odd) - 4} more" if len(odd) > 4 else ""),
-            "Build the model with the options it was trained with.",
-        )
-    weights = {}
-    names = {name for name, _ in model.named_parameters()}
-    shared = {name for name, _ in model.named_parameters(remove_duplicate=False)} - names
-    for name, tensor in wanted.items():
-        if inside[name].shape != tensor.shape:
-            raise DLStudioError(
-                f"{name!r} of shape {tuple(tensor.shape)} in {label}",
-                f"shape {tuple(inside[name].shape)}",
-                "Build the model with the options it was trained with.",
-            )
-        if name not in shared:  # functional_call wants one name of weights that have several
-            weights[name] = inside[name].detach().to(tensor)
-    return Checkpoint(label, weights, float(lr) if lr is not None else _learning_rate(given))
 
 
 def default_loss(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -93,15 +32,12 @@ def default_loss(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     return functional.cross_entropy(outputs, targets)
 
 
-def check_default_loss(model: nn.Module, inputs: torch.Tensor, targets: torch.Tensor) -> None:
-    """Check that a model's outputs and targets (n,) suit `default_loss`.
+def check_default_loss(outputs: Any, n_rows: int, targets: torch.Tensor) -> None:
+    """Check that a model's outputs of a few rows, and targets (n,), suit `default_loss`.
 
     Raises:
         DLStudioError: they do not, with what to do.
     """
-    n_rows = min(2, len(inputs))
-    with torch.no_grad():
-        outputs = model(inputs[:n_rows])
     if not isinstance(outputs, torch.Tensor):
         raise DLStudioError(
             "one tensor as the model's output",
@@ -122,6 +58,25 @@ def check_default_loss(model: nn.Module, inputs: torch.Tensor, targets: torch.Te
         )
 
 
+def few_outputs(model: nn.Module, inputs: torch.Tensor) -> Any:
+    """Return what a model says of the first two rows.
+
+    Raises:
+        DLStudioError: it does not take them.
+    """
+    try:
+        with torch.no_grad():
+            return model(inputs[:2])
+    except Exception as error:  # whatever the model raises
+        if out_of_memory(error):
+            raise
+        raise DLStudioError(
+            f"a model that takes inputs of shape {tuple(inputs.shape)} and type {inputs.dtype}",
+            f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0][:300]}",
+            "Pass inputs as the model was trained on, rows first.",
+        ) from error
+
+
 class RowGradients:
     """Computes the gradient of each row's own loss with respect to the weights of some layers.
 
@@ -131,10 +86,12 @@ class RowGradients:
         layers: names of modules whose weights count; None for all that require gradients.
 
     Raises:
-        DLStudioError: there is no such layer, or it has no weights.
+        DLStudioError: there is no such layer, it has no weights, or the model is scripted.
     """
 
     def __init__(self, model: nn.Module, loss: Loss, layers: Sequence[str] | None) -> None:
+        if isinstance(model, torch.jit.ScriptModule):
+            raise DLStudioError("a model in Python", "a scripted one", "Pass the module that it was scripted from.")
         self._model, self._loss = model, loss
         trained = [name for name, weight in model.named_parameters() if weight.requires_grad]
         self.names = trained or [name for name, _ in model.named_parameters()]
@@ -179,17 +136,21 @@ class RowGradients:
         for row, target in zip(inputs, targets, strict=True):
             value = self._value(leaves, rest, row, target)
             found = torch.autograd.grad(value, list(leaves.values()), allow_unused=True, materialize_grads=True)
-            rows.append(torch.cat([part.flatten() for part in found]))
+            rows.append(torch.cat([part.to_dense().flatten() for part in found]))  # of embeddings they may be sparse
         return torch.stack(rows)
 
     def _agree(self, weights: Weights, inputs: torch.Tensor, targets: torch.Tensor) -> bool:
-        """Whether all rows at once give what single rows give; not every model and layer can be vectorised."""
-        expected = self._one_by_one(weights, inputs, targets)
+        """Whether all rows at once give what single rows give; if not, they go one by one: right, but far slower.
+
+        Models whose control flow or shapes depend on numbers cannot be vectorised over rows, nor can functions with a
+        backward pass of their own.
+        """
+        expected = self._one_by_one(weights, inputs, targets)  # raises what is wrong with model or loss themselves
         try:
             found = self._at_once(weights, inputs, targets)
-        except torch.OutOfMemoryError:
-            raise
-        except (RuntimeError, NotImplementedError, ValueError, TypeError):
+        except RuntimeError as error:  # how torch.func says that it cannot
+            if out_of_memory(error):
+                raise
             return False
         return bool((found - expected).abs().max() <= 1e-4 * expected.abs().max())
 
@@ -200,8 +161,10 @@ def trace(
     """Add up rate times inner products of loss gradients over checkpoints.
 
     Returns:
-        Influence (n, m) of m training rows on n rows, and of training rows on themselves (m,), on the CPU; to be
-        thrown away where the runner has stopped early.
+        Influence (n, m) of m training rows on n rows, and of training rows on themselves (m,), on the CPU.
+
+    Raises:
+        Halted: there was no time for all of them, or someone cancelled.
     """
     (x, y), (x_train, y_train) = test, train
     n, m = len(x), len(x_train)
@@ -243,20 +206,25 @@ def trace(
             if own_part is not None:
                 own[rows] += own_part.cpu()
 
-    runner.over_rows(len(passes) * m, 1, work)
+    runner.every_row(len(passes) * m, 1, work)
     return influence, own
 
 
-def predict(model: nn.Module, weights: Weights, test: Rows, batch: int) -> npt.NDArray[Any] | None:
-    """Return the class or value (n,) that a model with these weights predicts; None for outputs of another kind."""
+def predict(model: nn.Module, weights: Weights, test: Rows, runner: Runner) -> npt.NDArray[Any] | None:
+    """Return the class or value (n,) that a model with these weights predicts; None for outputs of another kind.
+
+    Raises:
+        Halted: there was no time for all rows, or someone cancelled.
+    """
     x, y = test
-    parts = []
-    with torch.no_grad():
-        for at in range(0, len(x), batch):
-            outputs = functional_call(model, weights, (x[at : at + batch],))
-            if not isinstance(outputs, torch.Tensor):
-                return None
-            parts.append(outputs)
+
+    def work(rows: slice, limit: int) -> Any:
+        with torch.no_grad():
+            return functional_call(model, weights, (x[rows],))
+
+    parts = runner.every_row(len(x), 1, work)
+    if not all(isinstance(outputs, torch.Tensor) for outputs in parts):
+        return None
     together = torch.cat(parts)
     if not y.is_floating_point() and together.dim() == 2:
         together = together.argmax(dim=1)
@@ -264,29 +232,3 @@ def predict(model: nn.Module, weights: Weights, test: Rows, batch: int) -> npt.N
         return None
     predicted: npt.NDArray[Any] = together.reshape(len(x)).cpu().numpy()
     return predicted
-
-
-def _load(path: Path) -> Any:
-    if not path.exists():
-        raise DLStudioError("the file of a checkpoint", f"{path}, which is not there", "Check the path.")
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        raise DLStudioError(
-            "a checkpoint of tensors and plain values",
-            f"{path} ({(str(error).strip() or repr(error)).splitlines()[0][:160]})",
-            "Save model.state_dict() with torch.save.",
-        ) from error
-
-
-def _learning_rate(content: Mapping[str, Any]) -> float | None:
-    """The learning rate that a checkpoint tells: its own, its optimiser's, or its recipe's."""
-    optimizer = content.get("optimizer", content.get("optimizer_state_dict"))
-    groups = optimizer.get("param_groups") if isinstance(optimizer, Mapping) else None
-    recipe = content.get("recipe")
-    for place in (content, groups[0] if groups else None, recipe):
-        for key in ("lr", "learning_rate"):
-            rate = place.get(key) if isinstance(place, Mapping) else None
-            if isinstance(rate, (int, float)) and rate > 0:
-                return float(rate)
-    return None

@@ -12,12 +12,12 @@ import numpy as np
 
 from dlstudio.errors import DLStudioError
 from dlstudio.explain.influence.result import InfluenceResult, findings_of
+from dlstudio.explain.limits import Cancel, Halted, Limit, whole_number
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from dlstudio.explain.running import Cancel
     from dlstudio.explain.session import Session
     from dlstudio.runs.run import Run
 
@@ -74,21 +74,29 @@ def trace_influence(
     """
     import torch
 
+    from dlstudio.explain.influence.checkpoints import read_checkpoint
     from dlstudio.explain.influence.row_gradients import (
         BATCH_NUMBERS,
         RowGradients,
         check_default_loss,
         default_loss,
+        few_outputs,
         predict,
-        read_checkpoint,
         trace,
     )
     from dlstudio.explain.inspection.untouched import untouched
-    from dlstudio.explain.running import Runner
+    from dlstudio.explain.running import Runner, memory_named
+    from dlstudio.runs.run import Run
 
     started = time.perf_counter()
+    limit = Limit(max_seconds, cancel)
+    top = whole_number("top", top, 1, "Try top=10.")
+    most_rows = 1024 if max_batch is None else whole_number("max_batch", max_batch, 1, "Try max_batch=1024.")
+    layers = (layers,) if isinstance(layers, str) else layers
     key, numbers, train_numbers = "", None, None
     if not isinstance(model, torch.nn.Module):
+        if not isinstance(model, (str, Run)):
+            raise DLStudioError("a torch.nn.Module or a run", type(model).__name__, "Pass the module itself.")
         session, paths = _of_run(model)
         data, key = session.dataset, session.run.key
         asked = rows if rows is not None else inputs  # the second argument of a run is row numbers, as in `explain`
@@ -100,9 +108,7 @@ def trace_influence(
         raise DLStudioError("train=(inputs, targets) of the training", repr(type(train).__name__), "Pass both.")
     if not isinstance(checkpoints, (list, tuple)) or not checkpoints:
         raise DLStudioError("a list of one checkpoint or more", repr(checkpoints)[:80], "Pass [model.state_dict()].")
-    if isinstance(top, bool) or not isinstance(top, int) or top < 1:
-        raise DLStudioError("top of 1 or more", f"top={top!r}", "Try top=10.")
-    with untouched(model):
+    with memory_named(), untouched(model):
         x, y = _pair(model, inputs, targets, "rows")
         x_train, y_train = _pair(model, *train, "training rows")
         if y.is_floating_point() != y_train.is_floating_point() or x.shape[1:] != x_train.shape[1:]:
@@ -111,16 +117,19 @@ def trace_influence(
                 f"{tuple(x.shape[1:])} with {y.dtype} targets",
                 "Pass both in the same form.",
             )
+        outputs = few_outputs(model, x)
         if loss is None:
-            check_default_loss(model, x, torch.cat([y, y_train]))
+            check_default_loss(outputs, min(2, len(x)), torch.cat([y, y_train]))
         moments = [read_checkpoint(given, number, model) for number, given in enumerate(checkpoints, 1)]
         gradients = RowGradients(model, loss or default_loss, layers)
-        batch = max(1, min(max_batch or 1024, BATCH_NUMBERS // gradients.n_weights))
-        runner = Runner(max_batch=batch, max_seconds=max_seconds, progress=progress, cancel=cancel)
-        influence, own_influence = trace(gradients, moments, (x, y), (x_train, y_train), runner)
-        if runner.stopped:
-            raise DLStudioError("time for all checkpoints and rows", runner.stopped, "Allow more max_seconds.")
-        y_pred = predict(model, moments[-1].weights, (x, y), batch)
+        batch = max(1, min(most_rows, BATCH_NUMBERS // gradients.n_weights))
+        runner = Runner(max_batch=batch, progress=progress, cancel=limit)
+        quiet = Runner(max_batch=most_rows, progress=False, cancel=limit)
+        try:
+            influence, own_influence = trace(gradients, moments, (x, y), (x_train, y_train), runner)
+            y_pred = predict(model, moments[-1].weights, (x, y), quiet)
+        except Halted as halt:
+            raise DLStudioError("time for all checkpoints and rows", str(halt), "Allow more max_seconds.") from halt
     top = min(top, len(x_train))
     most, least = influence.topk(top, dim=1), influence.topk(top, dim=1, largest=False)
     result = InfluenceResult(
@@ -155,11 +164,17 @@ def _pair(model: nn.Module, inputs: Any, targets: Any, what: str) -> tuple[torch
     if inputs is None or targets is None:
         raise DLStudioError(f"inputs and targets of the {what}", "None", "Pass both, or a run.")
     x = read_inputs(model, inputs).inputs
-    y = torch.as_tensor(targets)
+    try:
+        y = torch.as_tensor(targets)
+    except (TypeError, ValueError, RuntimeError):
+        got = f"targets like {np.asarray(targets).ravel()[:1].tolist()}"
+        raise DLStudioError(f"class indices or values as targets of the {what}", got, "Number the classes.") from None
     if y.dim() != 1 or len(y) != len(x):
         raise DLStudioError(
             f"one target for each of {len(x):,} {what}", f"targets of shape {tuple(y.shape)}", "Align them."
         )
+    if y.is_complex():
+        raise DLStudioError(f"class indices or values as targets of the {what}", f"{y.dtype}", "Pass real numbers.")
     if y.is_floating_point() and not torch.isfinite(y).all():
         raise DLStudioError(f"finite targets of the {what}", "NaN or infinite ones", "Leave those rows out.")
     if not y.is_floating_point():

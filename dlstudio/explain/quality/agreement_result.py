@@ -50,7 +50,7 @@ class AgreementResult(Result, schema=1):
         rows: int64 (n,), row numbers in the data set, or 0 to n - 1.
         target: int64 (n,), the explained outputs.
         class_names: one per output; () for a regression.
-        findings: what follows; codes DLS435 to DLS437.
+        findings: what follows; codes DLS435 to DLS438.
         model, run: the model's class; the run's key, empty without a run.
         settings: seed.
         seconds: of every method.

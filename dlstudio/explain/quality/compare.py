@@ -11,12 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from dlstudio.errors import DLStudioError
+from dlstudio.explain.limits import Cancel, Halted, Limit, counted, whole_number
 from dlstudio.explain.methods import METHODS, method_named
 from dlstudio.explain.quality.agreement_result import AGREE, AgreementResult, findings_of, mean_of_pairs
 from dlstudio.explain.quality.ranks import centred_ranks, top_overlap
 from dlstudio.explain.result import Explanation, names_of
 from dlstudio.explain.words import UNSIGNED
-from dlstudio.results import save
+from dlstudio.results import Finding, save
 
 if TYPE_CHECKING:
     from dlstudio.explain.quality.subject import Subject
@@ -39,7 +40,9 @@ def compare_explanations(
     target: Any = None,
     baselines: Any = None,
     k: int | None = None,
+    max_seconds: float | None = None,
     progress: bool | Callable[[int, int], None] = True,
+    cancel: Cancel | None = None,
     **options: Any,
 ) -> AgreementResult:
     """Explain rows by several methods and say how far they agree. The model is left as found.
@@ -56,6 +59,9 @@ def compare_explanations(
         baselines: as in `dlstudio.explain`; of the rows of a background, methods that take one baseline get the mean.
             For a run None takes its own.
         k: how many of the strongest features are compared; None takes a tenth of them, at least 3.
+        max_seconds, cancel: when to stop, of all methods together. No method takes more than half of the time; one that
+            does covers fewer rows, as do all in the comparison then, and one that is not begun, or has not finished a
+            row, is left out.
         progress: a bar over methods, or a function called with methods done and all.
         options: further arguments of `dlstudio.explain`, such as ``feature_mask=``, ``seed=`` or ``max_batch=``.
 
@@ -63,20 +69,23 @@ def compare_explanations(
         Shares, correlations and reasons. Those of a run are saved with it as ``results/agreement.json``.
 
     Raises:
-        DLStudioError: fewer than two methods, an unknown one, or none that can explain this model.
+        DLStudioError: fewer than two methods, an unknown one, or none that can explain this model, or in this time.
 
     Example:
         >>> board = dls.compare_explanations(model, x, target=1, methods=("shapley", "saliency"))
         >>> board.agreement, board.frame()[["method", "other", "rank_correlation", "reason"]]
     """
-    from dlstudio.explain.quality.counted import counted
     from dlstudio.explain.quality.subject import subject_of
 
-    names = list(dict.fromkeys(method_named(name).name for name in (COMPARED if methods is None else methods)))
+    limit = Limit(max_seconds, cancel)
+    asked = COMPARED if methods is None else (methods,) if isinstance(methods, str) else methods
+    names = list(dict.fromkeys(method_named(name).name for name in asked))
     if len(names) < 2:
         raise DLStudioError("two methods or more", ", ".join(names) or "none", f"Try methods={COMPARED[:3]}.")
-    if k is not None and (isinstance(k, bool) or not isinstance(k, int) or k < 1):
-        raise DLStudioError("k of 1 or more", f"k={k!r}", "Leave it out for a tenth of the features.")
+    if k is not None:
+        k = whole_number("k", k, 1, "Leave it out for a tenth of the features.")
+    seed = whole_number("seed", options.get("seed", 0), 0)
+    options = {**options, "seed": seed, "cancel": limit}
     subject = subject_of(model, inputs, target=target, baselines=baselines, options=options)
     if methods is None:
         names = [name for name in names if name not in _slow(subject)]
@@ -86,11 +95,12 @@ def compare_explanations(
     for name in counted(names, progress, "method"):
         started = time.perf_counter()
         try:
-            found.append(subject.explain(name))
+            found.append(_explained(subject, name, limit, max_seconds))
         except DLStudioError as error:
             if name == names[-1] and not found:  # not one works: most likely not for reasons of the method
                 raise
-            failed[name] = str(error)
+            halt = error.__cause__
+            failed[name] = f"{halt}.".capitalize() if isinstance(halt, Halted) else str(error)
         seconds[name] = time.perf_counter() - started
     sizes = [e.by_feature.shape[1] for e in found]
     n_features = max(sizes, key=sizes.count)
@@ -124,13 +134,34 @@ def compare_explanations(
         class_names=first.class_names,
         model=first.model,
         run=subject.key,
-        settings={"seed": options.get("seed", 0)},
+        settings={"seed": seed},
         seconds=seconds,
     )
-    result = dataclasses.replace(result, findings=tuple(findings_of(result)))
+    cut = () if n == len(subject.rows) else (_cut_short(n, len(subject.rows)),)
+    result = dataclasses.replace(result, findings=(*findings_of(result), *cut))
     if subject.folder is not None:
         save(result, subject.folder, "agreement")
     return result
+
+
+def _explained(subject: Subject, name: str, limit: Limit, max_seconds: float | None) -> Explanation:
+    try:
+        limit.look()
+    except Halted as halt:
+        raise DLStudioError(
+            "time for at least one method", f"none: {halt}", "Allow more, or pass fewer rows."
+        ) from halt
+    return subject.explain(name, max_seconds=None if max_seconds is None else max_seconds / 2)
+
+
+def _cut_short(n: int, n_asked: int) -> Finding:
+    return Finding(
+        code="DLS438",
+        severity="info",
+        sentence=f"Only the first {n:,} of {n_asked:,} rows are compared: there was no time for more by every method.",
+        evidence={"n_rows": n, "n_asked": n_asked},
+        remedy="Allow more max_seconds, or leave out the slowest method.",
+    )
 
 
 def _slow(subject: Subject) -> set[str]:

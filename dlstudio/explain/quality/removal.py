@@ -8,12 +8,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from dlstudio.errors import DLStudioError
 from dlstudio.explain.gate import output_range_of
 from dlstudio.explain.methods import METHODS
 from dlstudio.explain.prepare import prepare
 from dlstudio.explain.problem import Problem
-from dlstudio.explain.quality.subject import Subject
+from dlstudio.explain.quality.subject import OtherArguments, Subject
 from dlstudio.explain.result import Explanation
 from dlstudio.explain.running import Runner
 from dlstudio.explain.words import UNSIGNED
@@ -36,10 +35,10 @@ class Removal:
         players: int64, which player every number of an input belongs to, flat.
         values: float64 (n, players), what orders them.
         effects: float64 (n, players), by how much each should lower the output when it is taken away, up to a scale.
-        max_batch: the most rows the model is given at once.
+        runner: keeps memory and time.
     """
 
-    def __init__(self, problem: Problem, players: torch.Tensor, values: Array, effects: Array, max_batch: int) -> None:
+    def __init__(self, problem: Problem, players: torch.Tensor, values: Array, effects: Array, runner: Runner) -> None:
         self.problem = problem
         self.players = players
         self.values = values
@@ -49,7 +48,7 @@ class Removal:
         if not self._paired and len(references) > MAX_REFERENCES:
             references = references[:: -(-len(references) // MAX_REFERENCES)]
         self._references = references
-        self._runner = Runner(max_batch=max_batch, progress=False)
+        self._runner = runner
 
     @property
     def n_players(self) -> int:
@@ -57,7 +56,11 @@ class Removal:
         return int(self.values.shape[1])
 
     def outputs(self, removed: npt.NDArray[np.bool_], rows: npt.NDArray[np.int64]) -> Array:
-        """Return the output, float64 (b,), of these rows without the players that `removed` (b, players) marks."""
+        """Return the output, float64 (b,), of these rows without the players that `removed` (b, players) marks.
+
+        Raises:
+            Halted: there was no time for all of them, or someone cancelled.
+        """
         width = 1 if self._paired else len(self._references)
         inputs = self.problem.inputs
         shape = inputs.shape[1:]
@@ -74,7 +77,7 @@ class Removal:
             ]
             return torch.cat(found).double().view(-1, width).mean(dim=1)
 
-        return torch.cat(self._runner.over_rows(len(rows), width, work)).cpu().numpy()
+        return torch.cat(self._runner.every_row(len(rows), width, work)).cpu().numpy()
 
     def infidelity(self, n_draws: int, seed: int) -> Array:
         """Return the share of the output's changes that attributions miss, at their best scale, float64 (n,).
@@ -154,13 +157,14 @@ def _missed(foreseen: Array, actual: Array) -> Array:
     return np.where(change > 0, np.clip(1.0 - known, 0.0, 1.0), (size > 0).astype(np.float64))  # type: ignore[no-any-return]
 
 
-def removal_of(subject: Subject, explanation: Explanation, max_batch: int) -> Removal | None:
+def removal_of(subject: Subject, explanation: Explanation, runner: Runner) -> Removal | None:
     """Prepare to take away what `explanation` attributes to; None where that is no part of the inputs.
 
     Call it, and what it returns, within `untouched`.
 
     Raises:
-        DLStudioError: the model gives other outputs than the explained ones.
+        OtherArguments: the model gives other outputs than the explained ones.
+        Halted: there was no time for it, or someone cancelled.
     """
     method = METHODS[explanation.method]
     options = {name: subject.options.get(name) for name in ("feature_mask", "output")}
@@ -194,11 +198,11 @@ def removal_of(subject: Subject, explanation: Explanation, max_batch: int) -> Re
     effects = values
     if explanation.method in UNSIGNED and inputs.is_floating_point():
         effects = _per_unit(explanation, players, problem, values)
-    removal = Removal(problem, players, values, effects, max_batch)
+    removal = Removal(problem, players, values, effects, runner)
     found = removal.outputs(np.zeros(values.shape, dtype=bool), np.arange(len(values)))
     apart = float(np.abs(found - explanation.prediction).max())
     if apart > 1e-3 * explanation.output_range:
-        raise DLStudioError(
+        raise OtherArguments(
             "the model, inputs and target that were explained",
             f"outputs that differ by up to {apart:.3g}",
             "Pass the same model and the same rows in the same order.",

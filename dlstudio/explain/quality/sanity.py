@@ -90,14 +90,7 @@ def parameter_randomisation(
     Raises:
         DLStudioError: the model cannot be copied.
     """
-    model: nn.Module = subject.model
-    try:
-        with untouched(model):
-            clone = copy.deepcopy(model)
-    except (RuntimeError, TypeError) as error:
-        raise DLStudioError(
-            "a model that can be copied", f"{type(error).__name__}: {error}", "Leave this out."
-        ) from error
+    clone = _copied(subject.model)
     generator = torch.Generator().manual_seed(seed)
     names, similarities = [], []
     before = np.abs(explanation.by_feature).astype(np.float64)
@@ -148,6 +141,15 @@ def _stages(model: nn.Module, subject: Subject) -> Iterator[tuple[str, list[nn.M
             yield str(group[-1]) or type(model).__name__, [parts[name] for name in group]
 
 
+def _copied(model: nn.Module) -> nn.Module:
+    try:
+        with untouched(model):
+            return copy.deepcopy(model)
+    except (RuntimeError, TypeError) as error:
+        got = f"{type(error).__name__}: {error}"
+        raise DLStudioError("a model that can be copied", got, "Leave this out.") from error
+
+
 def _randomise(layer: nn.Module, generator: torch.Generator) -> None:
     with torch.no_grad():
         for weights in layer.parameters(recurse=False):
@@ -177,7 +179,6 @@ def _shifted(model: Any, shift: torch.Tensor) -> Any:
         return kind.forward(self, *given, **named)
 
     # Of the same class, so that layers keep their names and the model can be traced and repaired as before.
-    with untouched(model):
-        clone = copy.deepcopy(model)
+    clone = _copied(model)
     clone.__class__ = type(kind.__name__, (kind,), {"forward": forward})
     return clone

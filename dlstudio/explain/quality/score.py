@@ -10,17 +10,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dlstudio.errors import DLStudioError, unknown_name
-from dlstudio.explain.quality.counted import counted
+from dlstudio.explain.limits import Cancel, Halted, Limit, counted, whole_number
 from dlstudio.explain.quality.scores import QualityResult, findings_of
+from dlstudio.explain.result import Explanation
 from dlstudio.results import save
 
 if TYPE_CHECKING:
     from dlstudio.explain.quality.subject import Subject
-    from dlstudio.explain.result import Explanation
 
 __all__ = ["SCORES", "score_explanation"]
 
-SCORES = ("infidelity", "max_sensitivity", "removal", "parameter_randomisation", "input_invariance")
+SCORES = ("infidelity", "removal", "input_invariance", "parameter_randomisation", "max_sensitivity")
+"""What is scored unless the caller says otherwise; what takes longest comes last."""
 RADIUS = 0.02
 
 
@@ -36,7 +37,9 @@ def score_explanation(
     n_repeats: int = 10,
     seed: int = 0,
     max_batch: int | None = None,
+    max_seconds: float | None = None,
     progress: bool | Callable[[int, int], None] = True,
+    cancel: Cancel | None = None,
     **options: Any,
 ) -> QualityResult:
     """Score an explanation against the model it explains. The model is left as found.
@@ -47,21 +50,24 @@ def score_explanation(
         model: what was explained: a module or function, or a run (or its name) whose rows were.
         explanation: what `dlstudio.explain` returned.
         inputs: the inputs that were explained; None for a run.
-        scores: which ones, of `SCORES`.
+        scores: which ones, of `SCORES`, in the order in which they are computed.
         baselines: as they were given to `dlstudio.explain`.
         n_draws: sets of features taken away for infidelity.
         n_random: random orders that removal is compared with.
         n_repeats: changed inputs a row for max-sensitivity.
         seed: of all of these, and of the random weights.
-        max_batch: the most rows the model is given at once.
+        max_batch: the most rows the model is given at once; halved when memory runs out.
+        max_seconds, cancel: when to stop, of all scores together; those that were finished by then are returned.
         progress: a bar over scores, or a function called with scores done and all.
         options: further arguments that were given to `dlstudio.explain`, such as ``feature_mask=`` or ``n_samples=``.
 
     Returns:
-        The scores. Those of a run's explanation are saved with it as ``results/quality-METHOD.json``.
+        The scores; `skipped` says which make no sense here, could not be computed or not in time. Those of a run's
+        explanation are saved with it as ``results/quality-METHOD.json``.
 
     Raises:
-        DLStudioError: model, inputs or arguments are not those of the explanation; or a score has no such name.
+        DLStudioError: model, inputs or arguments are not those of the explanation; a score has no such name; or not
+            one could be computed, or finished in time.
 
     Example:
         >>> e = dls.explain(model, x, target=1, method="integrated_gradients")
@@ -72,15 +78,21 @@ def score_explanation(
         Yeh et al., On the (in)fidelity and sensitivity of explanations (2019); Petsiuk et al., RISE (2018); Adebayo et
         al., Sanity checks for saliency maps (2018); Kindermans et al., The (un)reliability of saliency methods (2019).
     """
-    from dlstudio.explain.quality.subject import subject_of
+    from dlstudio.explain.quality.subject import OtherArguments, subject_of
 
-    for name in scores:
+    limit = Limit(max_seconds, cancel)
+    if not isinstance(explanation, Explanation):
+        raise DLStudioError("what dls.explain returned", type(explanation).__name__, "Pass e = dls.explain(...).")
+    names = (scores,) if isinstance(scores, str) else tuple(scores)
+    for name in names:
         if name not in SCORES:
             raise unknown_name("score", name, SCORES)
-    for name, given in (("n_draws", n_draws), ("n_random", n_random), ("n_repeats", n_repeats)):
-        least = 2 if name == "n_random" else 1
-        if isinstance(given, bool) or not isinstance(given, int) or given < least:
-            raise DLStudioError(f"{name} of {least} or more", f"{name}={given!r}", "Leave it out for the default.")
+    if not names:
+        raise DLStudioError("one score or more", "none", "Leave scores out for all of them.")
+    n_draws, n_repeats = whole_number("n_draws", n_draws, 1), whole_number("n_repeats", n_repeats, 1)
+    n_random, seed = whole_number("n_random", n_random, 2), whole_number("seed", seed, 0)
+    if max_batch is not None:
+        max_batch = whole_number("max_batch", max_batch, 1)
     if explanation.run and inputs is None:
         inputs = explanation.rows
     if inputs is None:
@@ -91,25 +103,43 @@ def score_explanation(
         inputs,
         target=explanation.target,
         baselines=baselines,
-        options={**settings, "max_batch": max_batch, **options},
+        options={**settings, "max_batch": max_batch, **options, "cancel": limit},
     )
     n = len(subject.given.inputs)
     if n != len(explanation):
         raise DLStudioError(
             f"the {len(explanation):,} rows that were explained", f"{n:,} rows of inputs", "Pass the same rows."
         )
-    work = _Work(subject, explanation, n_draws, n_random, n_repeats, seed, max_batch)
+    work = _Work(
+        subject=subject, explanation=explanation, limit=limit, max_batch=max_batch,
+        n_draws=n_draws, n_random=n_random, n_repeats=n_repeats, seed=seed,
+    )  # fmt: skip
     found: dict[str, Any] = {}
     skipped: dict[str, str] = {}
     seconds: dict[str, float] = {}
-    for name in counted(tuple(scores), progress, "score"):
+    failed: list[Exception] = []
+    for name in counted(names, progress, "score"):
         started = time.perf_counter()
-        why = work.misfit(name)
+        try:
+            limit.look()
+            why = work.misfit(name)
+            if not why:
+                found |= getattr(work, name)()
+                seconds[name] = time.perf_counter() - started
+        except OtherArguments:  # then the other scores are not those of this explanation either
+            raise
+        except Halted as halt:
+            why = str(halt)
+            failed.append(
+                DLStudioError("time for at least one score", f"none: {why}", "Allow more, or score fewer rows.")
+            )
+        except (DLStudioError, RuntimeError, ValueError) as error:
+            why = error.got if isinstance(error, DLStudioError) else str(error)
+            failed.append(error)
         if why:
             skipped[name] = why
-            continue
-        found |= getattr(work, name)()
-        seconds[name] = time.perf_counter() - started
+    if failed and not seconds:
+        raise failed[0]
     result = QualityResult(
         method=explanation.method,
         **{"shares": np.zeros(0), **found},
@@ -117,7 +147,13 @@ def score_explanation(
         skipped=skipped,
         model=explanation.model,
         run=explanation.run,
-        settings={"seed": seed, "n_draws": n_draws, "n_random": n_random, "n_repeats": n_repeats},
+        settings={
+            "seed": seed,
+            "n_draws": n_draws,
+            "n_random": n_random,
+            "n_repeats": n_repeats,
+            "target": explanation.target.tolist(),
+        },
         seconds=seconds,
     )
     result = dataclasses.replace(result, findings=tuple(findings_of(result)))
@@ -126,26 +162,20 @@ def score_explanation(
     return result
 
 
+@dataclasses.dataclass(kw_only=True, eq=False)
 class _Work:
-    """The scores of one explanation, each computed when asked for."""
+    """The scores of one explanation, each computed when asked for; they raise `Halted` at the limit."""
 
-    def __init__(
-        self,
-        subject: Subject,
-        explanation: Explanation,
-        n_draws: int,
-        n_random: int,
-        n_repeats: int,
-        seed: int,
-        max_batch: int | None,
-    ) -> None:
-        self.subject = subject
-        self.explanation = explanation
-        self.n_draws, self.n_random, self.n_repeats = n_draws, n_random, n_repeats
-        self.seed = seed
-        self.max_batch = max_batch
-        self._compared = False
-        self._removal: Any = None
+    subject: Subject
+    explanation: Explanation
+    limit: Limit
+    max_batch: int | None
+    n_draws: int
+    n_random: int
+    n_repeats: int
+    seed: int
+    _compared: bool = False
+    _removal: Any = None
 
     def misfit(self, name: str) -> str:
         """Why a score makes no sense here; "" where it does."""
@@ -204,15 +234,24 @@ class _Work:
     def _again(self) -> Callable[..., Explanation]:
         """The explanation as a function of what changes, after a look that without any change it is the same."""
 
+        from dlstudio.explain.quality.subject import OtherArguments
+
         def again(**changes: Any) -> Explanation:
-            return self.subject.explain(self.explanation.method, **changes)
+            try:
+                found = self.subject.explain(self.explanation.method, **changes)
+            except DLStudioError as error:
+                if isinstance(error.__cause__, Halted):
+                    raise Halted(str(error.__cause__)) from error
+                raise
+            self.limit.look()  # what was cut short has fewer rows, or is less exact
+            return found
 
         if not self._compared:
             was, now = self.explanation.attributions, again().attributions
             largest = float(np.abs(was).max())
             apart = float(np.abs(was - now).max()) if was.shape == now.shape else np.inf
             if apart > 0.05 * max(largest, 1e-12):
-                raise DLStudioError(
+                raise OtherArguments(
                     "the arguments that this explanation was made with",
                     f"others: explained again, attributions differ by up to {apart:.3g} where the largest is"
                     f" {largest:.3g}",
@@ -229,12 +268,13 @@ class _Work:
     def _removable(self) -> bool:
         from dlstudio.explain.inspection.untouched import untouched
         from dlstudio.explain.quality.removal import removal_of
-        from dlstudio.explain.running import default_batch
+        from dlstudio.explain.running import Runner, default_batch, memory_named
 
         if self._removal is None:
-            batch = self.max_batch or default_batch(self.subject.given.inputs[0])
-            with untouched(*self._modules()):
-                self._removal = removal_of(self.subject, self.explanation, batch) or False
+            batch = default_batch(self.subject.given.inputs[0]) if self.max_batch is None else self.max_batch
+            runner = Runner(max_batch=batch, progress=False, cancel=self.limit)
+            with memory_named(), untouched(*self._modules()):
+                self._removal = removal_of(self.subject, self.explanation, runner) or False
         return self._removal is not False
 
 

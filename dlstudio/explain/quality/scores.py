@@ -44,10 +44,10 @@ class QualityResult(Result, schema=1):
         input_invariance: float64 (n,), the change of the attributions, relative to their size, when inputs are shifted
             and the model takes the shift back.
         rows: int64 (n,), of the explanation.
-        skipped: scores that make no sense here, and why.
+        skipped: scores that make no sense here, could not be computed or not in time, and why.
         findings: what follows; codes DLS430 to DLS434.
         model, run: the model's class; the run's key, empty without a run.
-        settings: seed, numbers of draws.
+        settings: seed, numbers of draws, target of every row.
         seconds: of every score.
     """
 
@@ -73,22 +73,22 @@ class QualityResult(Result, schema=1):
     @property
     def deletion_area(self) -> Array | None:
         """Area under each row's deletion curve, float64 (n,): the lower, the better the order."""
-        return None if self.deletion is None else _area(self.deletion, self.shares)
+        return _area(self.deletion, self.shares)
 
     @property
     def insertion_area(self) -> Array | None:
         """Area under each row's insertion curve, float64 (n,): the higher, the better the order."""
-        return None if self.insertion is None else _area(self.insertion, self.shares)
+        return _area(self.insertion, self.shares)
 
     @property
     def random_deletion_area(self) -> Array | None:
         """Mean area over all rows of each random order, float64 (orders,)."""
-        return None if self.random_deletion is None else _area(self.random_deletion, self.shares)
+        return _area(self.random_deletion, self.shares)
 
     @property
     def random_insertion_area(self) -> Array | None:
         """Mean area over all rows of each random order, float64 (orders,)."""
-        return None if self.random_insertion is None else _area(self.random_insertion, self.shares)
+        return _area(self.random_insertion, self.shares)
 
     def frame(self) -> pd.DataFrame:
         """Return a row per explained row; scores that were not computed are NaN.
@@ -112,8 +112,10 @@ class QualityResult(Result, schema=1):
         )
 
 
-def _area(curves: Array, shares: Array) -> Array:
-    """Return the area under curves (..., steps) over shares from 0 to 1."""
+def _area(curves: Array | None, shares: Array) -> Array | None:
+    """Return the area under curves (..., steps) over shares from 0 to 1, if there are any."""
+    if curves is None:
+        return None
     found: Array = ((curves[..., 1:] + curves[..., :-1]) / 2 * np.diff(shares)).sum(axis=-1)
     return found
 

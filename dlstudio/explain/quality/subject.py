@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from dlstudio.errors import DLStudioError
 from dlstudio.explain.explaining import explain_inputs
 from dlstudio.explain.inputs import Given, read_inputs
 from dlstudio.explain.methods import METHODS, method_named
@@ -18,7 +19,11 @@ from dlstudio.explain.result import Explanation
 from dlstudio.explain.session import Session
 from dlstudio.runs.run import Run
 
-__all__ = ["Subject", "subject_of"]
+__all__ = ["OtherArguments", "Subject", "subject_of"]
+
+
+class OtherArguments(DLStudioError):
+    """Model, inputs or arguments are not those that an explanation was made with."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
