@@ -7,26 +7,15 @@ import streamlit as st
 from dlstudio import app
 from dlstudio.errors import DLStudioError
 from dlstudio.explain.checks import CHECKS, Check, Checked, row_names
-from dlstudio.explain.exploring import (
-    PREDICTED,
-    Field,
-    blanked,
-    fields,
-    offered,
-    outcome,
-    outcomes,
-    outputs_offered,
-    sentence,
-    story,
-    try_out,
-    typical,
-    with_text,
-)
+from dlstudio.explain.exploring import PREDICTED, offered, outcome, outputs_offered, soundest, story, typical
+from dlstudio.explain.plain import told
 from dlstudio.explain.quality.agreement_result import AgreementResult
 from dlstudio.explain.result import Explanation
-from dlstudio.explain.session import Session, explain_run
+from dlstudio.explain.session import Session, explain_run, saved_explanations
+from dlstudio.explain.trying import INTRO, Field, change, fields, outcomes, sentence, spans, try_out
 from dlstudio.explain.words import headline, method_title
 from dlstudio.figures import explanation as figures
+from dlstudio.figures.answers import Answer, answers_of
 from dlstudio.figures.checked import compared, pictures
 from dlstudio.figures.explored import changed, features_of, overall, views
 from dlstudio.runs.run import Run, open_run
@@ -34,6 +23,7 @@ from dlstudio.summary.words import KeyNumber
 
 CHART = {"displaylogo": False, "modeBarButtonsToRemove": ["lasso2d", "select2d", "autoScale2d"]}
 PAGES = ("One row", "All rows", "What if", "Checks")
+MORE = "More answers"
 BEST = "The method that suits the model"
 N_SHOWN, N_COLUMNS = 8, 4
 MOST_S = 120.0
@@ -94,9 +84,13 @@ def compute(key: str, known: Explanation | None) -> None:
     except (DLStudioError, RuntimeError, ValueError) as error:
         bar.empty()
         st.error("This run was not explained.")
-        app.note(error)
+        app.note(told(error))
         return
-    st.session_state["method"] = found.method
+    if len(saved_explanations(key)[found.method]) > len(found):
+        bar.empty()
+        app.note(f"Only {len(found):,} rows were explained in time, so the saved explanation of more rows stays.")
+        return
+    st.session_state["made"] = found.method
     st.rerun()
 
 
@@ -136,39 +130,29 @@ def all_rows(explanation: Explanation) -> None:
     app.paragraphs(story(explanation))
 
 
-def controls(session: Session, explanation: Explanation, at: int) -> tuple[Any, str]:
-    """Draw the form's controls; returns what was changed, and what there is to say of it."""
-    row, shape = int(explanation.rows[at]), session.dataset.input_shape
+def controls(session: Session, explanation: Explanation, row: int) -> dict[str, Any]:
+    """Draw the form's controls; returns their values by name, as `change` takes them."""
     if explanation.modality == "text":
-        before = sentence(session, row)
-        text = st.text_area("Text", before, height=140, key=f"text-{row}")
-        if text == before:
-            return session.dataset.inputs[row : row + 1], "Nothing was changed."
-        ids, unknown = with_text(session, text)
-        return ids, f"Unknown to the model: {', '.join(unknown)}." if unknown else ""
-    if explanation.modality == "image":
+        return {"text": st.text_area("Text", sentence(session, row), height=140, key=f"text-{row}")}
+    if explanation.modality != "tabular":
         left, right = st.columns(2)
-        lines = left.slider("Lines to blank out", 0, shape[-2], (shape[-2] // 3, 2 * shape[-2] // 3))
-        across = right.slider("Columns to blank out", 0, shape[-1], (shape[-1] // 3, 2 * shape[-1] // 3))
-        return blanked(session, row, lines, across), ""
-    if explanation.modality == "sequence":
-        left, right = st.columns(2)
-        steps = left.slider("Steps to blank out", 0, shape[0], (shape[0] // 3, 2 * shape[0] // 3))
-        channel = right.selectbox("Channel", [None, *session.dataset.feature_names], format_func=lambda c: c or "all")
-        return blanked(session, row, steps, channel), ""
-    weight = dict(zip(explanation.feature_names, abs(explanation.by_feature[at]).tolist(), strict=False))
-    offers = sorted(fields(session, row), key=lambda field: -weight.get(field.name, 0.0))
+        places = dict(zip(spans(session).items(), (left, right), strict=False))
+        values: dict[str, Any] = {
+            name: place.slider(f"{name.title()} to blank out", 0, size, (size // 3, size - size // 3))
+            for (name, size), place in places.items()
+        }
+        if explanation.modality == "sequence":
+            names = [None, *session.dataset.feature_names]
+            values["channel"] = right.selectbox("Channel", names, format_func=lambda name: name or "all")
+        return values
+    offers = fields(session, row, explanation)
     others = {field.name: field for field in offers[N_SHOWN:]}
     shown = [*offers[:N_SHOWN], *(others[name] for name in st.session_state.get("also", []) if name in others)]
     columns = st.columns(N_COLUMNS)
-    values = {
+    return {
         field.name: control(columns[place % N_COLUMNS], field, f"{field.name}-{row}")
         for place, field in enumerate(shown)
     }
-    edits = {field.name: values[field.name] for field in shown if values[field.name] not in (None, field.value)}
-    beyond = [f.name for f in shown if f.name in edits and not f.choices and not f.low <= edits[f.name] <= f.high]
-    note = f"Beyond anything in the data: {', '.join(beyond)}." if beyond else ""
-    return edits, note if edits else "Nothing was changed."
 
 
 def control(place: Any, field: Field, key: str) -> Any:
@@ -189,19 +173,21 @@ def what_if(key: str, explanation: Explanation, at: int) -> None:
         with app.session_of(key) as session:
             trial(session, explanation, at)
     except DLStudioError as error:
-        app.note(error)
+        app.note(told(error))
 
 
 def trial(session: Session, explanation: Explanation, at: int) -> None:
     """The form, and below it the model's answer as the row is and as it was changed."""
-    app.note("Change something about this row, and see what the model would say then.")
+    app.note(INTRO[explanation.modality])
     if explanation.modality == "tabular":
         st.multiselect("Also change", list(explanation.feature_names), key="also", placeholder="More columns")
     now = (explanation.run, explanation.method, at)
+    row = int(explanation.rows[at])
     with st.form("trial"):
-        edited, said = controls(session, explanation, at)
+        values = controls(session, explanation, row)
         pressed = st.form_submit_button("Try it", type="primary")
     if pressed:
+        edited, said = change(session, row, values)
         st.session_state["tried"] = (now, try_out(session, explanation, at, edited), said)
     known, tried, said = st.session_state.get("tried", (None, None, ""))
     if tried is None or known != now:
@@ -244,13 +230,13 @@ def make(check: Check, run: Run, explanation: Explanation) -> None:
     except (DLStudioError, RuntimeError, ValueError) as error:
         bar.empty()
         st.error("This could not be tested.")
-        app.note(error)
+        app.note(told(error))
         return
     st.rerun()
 
 
 def answer(check: Check, result: Checked, explanation: Explanation) -> None:
-    app.paragraphs(check.words(result))
+    app.paragraphs(check.plain_words(result))
     drawn = pictures(result)
     for place, (words, figure) in enumerate(drawn, start=1):
         if isinstance(result, AgreementResult) and place == len(drawn) and result.sound.any():
@@ -261,27 +247,46 @@ def answer(check: Check, result: Checked, explanation: Explanation) -> None:
         chart(figure, f"{check.name}-{place}", words)
 
 
+def more(answers: list[Answer]) -> None:
+    """What else is saved with the run, such as counterfactuals, in words and pictures."""
+    for found in answers:
+        st.subheader(app.plain(found.question), anchor=False)
+        app.paragraphs(found.words)
+        for place, (words, figure) in enumerate(found.pictures, start=1):
+            if words:
+                app.note(words)
+            chart(figure, f"{found.name}-{place}", words or found.words[0])
+
+
 def draw(key: str) -> None:
-    saved = app.explanations_of(key)
+    saved, answers = app.explanations_of(key), answers_of(open_run(key))
     if not saved:
         app.note("Nothing is saved yet that explains this run. It takes from seconds to two minutes.")
         compute(key, None)
+        more(answers)
         return
+    if "made" in st.session_state:  # what a control is set to can only be changed before it is drawn
+        st.session_state["method"] = st.session_state.pop("made")
     if st.session_state.get("method") not in saved:
-        st.session_state["method"] = next(iter(saved))
+        st.session_state["method"] = soundest(saved)
     if len(saved) > 1:
         st.segmented_control(
             "Explained by", list(saved), format_func=lambda name: method_title(saved[name]), key="method", required=True
         )
     explanation = saved[st.session_state["method"]]
     app.verdict(explanation)
+    pages = [*PAGES, *([MORE] if answers else [])]
+    if st.session_state.get("page") not in (None, *pages):
+        st.session_state["page"] = PAGES[0]
     page = st.segmented_control(
-        "Page", PAGES, default=PAGES[0], key="page", required=True, label_visibility="collapsed"
+        "Page", pages, default=PAGES[0], key="page", required=True, label_visibility="collapsed"
     )
     if page == "All rows":
         all_rows(explanation)
     elif page == "Checks":
         checks(open_run(key), explanation)
+    elif page == MORE:
+        more(answers)
     else:
         at = choose_row(explanation)
         if page == "What if":

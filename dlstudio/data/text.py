@@ -9,10 +9,20 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-__all__ = ["PADDING", "UNKNOWN", "encode_texts"]
+__all__ = ["PADDING", "UNKNOWN", "encode_texts", "words_in"]
 
 PADDING, UNKNOWN = 0, 1
 _WORD = re.compile(r"[a-z0-9]+(?:'[a-z]+)?")
+
+
+def words_in(text: str) -> list[str]:
+    """Return the words of a text as `encode_texts` sees them, in lower case.
+
+    Example:
+        >>> words_in("It's GOOD -- 2 sizes!")
+        ["it's", 'good', '2', 'sizes']
+    """
+    return _WORD.findall(text.lower())
 
 
 def encode_texts(
@@ -30,7 +40,7 @@ def encode_texts(
     Returns:
         int64 (n, length) token ids, and the vocabulary: index to token, ``<padding>`` 0 and ``<unknown>`` 1.
     """
-    words = [_WORD.findall(text.lower()) for text in texts]
+    words = [words_in(text) for text in texts]
     counts = Counter(word for row in train.tolist() for word in words[row])
     kept = (word for word, count in counts.items() if count >= min_count)
     frequent = sorted(kept, key=lambda word: (-counts[word], word))

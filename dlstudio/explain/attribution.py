@@ -15,7 +15,7 @@ from dlstudio.explain.from_captum import CAPTUM, width_of
 from dlstudio.explain.from_shap import SHAP
 from dlstudio.explain.gate import GAP_OK, NOISE_OK, noise_by_row, output_range_of
 from dlstudio.explain.limits import whole_number
-from dlstudio.explain.methods import METHODS, Method, alternatives
+from dlstudio.explain.methods import Method, alternatives
 from dlstudio.explain.prepare import Prepared
 from dlstudio.explain.problem import Problem
 from dlstudio.explain.running import Runner, out_of_memory
@@ -80,7 +80,7 @@ def attribute(
     n_samples = n_samples if n_samples is None else whole_number("n_samples", n_samples, 1)
     problem, method = prepared.problem, prepared.method
     if method.name == "shapley":
-        found = _shapley(problem, runner, n_samples, seed)
+        found = _shapley(prepared, runner, n_samples, seed)
     else:
         found = _by_library(prepared, runner, n_steps, n_samples, seed)
     if not runner.stopped:
@@ -99,10 +99,12 @@ def attribute(
     return dataclasses.replace(found, findings=(*found.findings, halted))
 
 
-def _shapley(problem: Problem, runner: Runner, n_samples: int | None, seed: int) -> Attributions:
+def _shapley(prepared: Prepared, runner: Runner, n_samples: int | None, seed: int) -> Attributions:
+    problem = prepared.problem
+
     def work(rows: slice, limit: int) -> tuple[torch.Tensor, ...]:
         part = problem.rows(rows, paired=False)
-        with _their_errors(METHODS["shapley"]):
+        with _their_errors(prepared):
             found = shapley(
                 part.values,
                 part.inputs,
@@ -206,7 +208,7 @@ def _draw(
         drawn = []
         for repeat in range(repeats):
             _seed(seed, 0 if shuffled else rows.start, repeat)
-            with _their_errors(method):
+            with _their_errors(prepared):
                 drawn.append(_plain(_by_token(compute(part, limit, runner.tick), prepared)))
         return torch.stack(drawn), _plain(_reference_values(part, method, limit)), _plain(part.outputs())
 
@@ -219,25 +221,29 @@ def _draw(
 
 
 @contextmanager
-def _their_errors(method: Method) -> Iterator[None]:
-    """Say in one form what Captum and SHAP complain of, which they do by assertions and many kinds of errors."""
+def _their_errors(prepared: Prepared) -> Iterator[None]:
+    """Say in one form what Captum and SHAP complain of, which they do by assertions and many kinds of errors.
+
+    What was seen in the model beforehand says more than the error it leads to.
+    """
+    method = prepared.method
     try:
         yield
     except (AssertionError, AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:
         if out_of_memory(error):
             raise
-        if method.reference == "none" or method.hooks:
+        got = f"{type(error).__name__}: {(str(error).strip().splitlines() or ['no message'])[0][:200]}"
+        critical = [finding for finding in prepared.findings if finding.severity == "critical"]
+        if critical:
+            got, remedy = " ".join(finding.sentence for finding in critical), critical[0].remedy
+        elif method.reference == "none" or method.hooks:
             remedy = f"Something in the model does not suit it; use {alternatives(hooks=False, but=method.name)}."
         else:
             remedy = (
                 "The model may not take what lies between inputs and baselines, such as a row of padding alone: pass"
                 " other baselines, or use saliency."
             )
-        raise DLStudioError(
-            f"a model that {method.title} can explain",
-            f"{type(error).__name__}: {(str(error).strip().splitlines() or ['no message'])[0][:200]}",
-            remedy,
-        ) from error
+        raise DLStudioError(f"a model that {method.title} can explain", got, remedy) from error
 
 
 def _lacking(method: Method, drawn: torch.Tensor, change: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:

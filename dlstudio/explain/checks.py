@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from dlstudio.errors import DLStudioError
 from dlstudio.explain.checking import LATE, MOST_S, N_ROWS, check_agreement, check_quality
 from dlstudio.explain.exploring import outcome
+from dlstudio.explain.plain import plainly, told, uncoded
 from dlstudio.explain.quality import agreement_result, scores
 from dlstudio.explain.quality.agreement_result import AgreementResult
 from dlstudio.explain.quality.scores import QualityResult
@@ -39,7 +40,7 @@ class Check:
         button: what it says on a button that begins the check.
         steps: what is counted while it is made.
         make: `check_agreement` or `check_quality`.
-        words: puts its result into sentences.
+        words: puts its result into sentences, with arguments to pass; `plain_words` does so for other readers.
     """
 
     name: str
@@ -77,6 +78,13 @@ class Check:
     def keep(self, result: Checked, explanation: Explanation, run: Run) -> None:
         """Save a result with the run, where `saved` and the other faces find it."""
         save(result, _place(run), self._file(explanation))
+
+    def plain_words(self, result: Checked) -> Sequence[str]:
+        """Put a result into sentences for readers who write no code."""
+        plain = plainly(result)
+        if isinstance(plain, QualityResult):
+            plain = dataclasses.replace(plain, skipped={name: uncoded(why) for name, why in plain.skipped.items()})
+        return self.words(plain)
 
     def misfit(self, explanation: Explanation) -> str:
         """Why the check makes no sense for this explanation; "" where it does."""
@@ -145,7 +153,7 @@ def checks_of(
                 result = check.make(session, explanation, n_rows=n_rows, max_seconds=max_seconds)
                 check.keep(result, explanation, run)
             except (DLStudioError, RuntimeError, ValueError) as error:
-                why = f"This was not tested. {error}"
+                why = f"This was not tested. {told(error)}"
         found.append((check, result, why))
     return found
 

@@ -86,7 +86,7 @@ def explain_inputs(
 
 
 def _plain(model: Any) -> Any:
-    """Return the module inside what compiles it or spreads it over devices: hooks and tracing need the module itself."""
+    """Return the module inside what compiles it or spreads it over devices; hooks and tracing need itself."""
     while isinstance(model, nn.Module):
         if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
             model = model.module

@@ -18,7 +18,6 @@ from typing import Any
 import torch
 
 from dlstudio.errors import DLStudioError
-from dlstudio.explain.methods import alternatives
 from dlstudio.explain.problem import Problem
 
 __all__ = ["CAPTUM", "width_of"]
@@ -351,15 +350,7 @@ def lrp(problem: Problem, limit: int, tick: Tick) -> torch.Tensor:
     from captum.attr import LRP
 
     # It leaves rules and changed weights behind when it fails midway, so it gets a copy.
-    module = copy.deepcopy(problem.module)
-    try:
-        return LRP(module).attribute(problem.inputs, **_arguments(problem))  # type: ignore[no-any-return]
-    except TypeError as error:
-        raise DLStudioError(
-            "layers that LRP has rules for (Linear, Conv2d, BatchNorm2d, pooling, ReLU, Tanh, Dropout)",
-            str(error).splitlines()[0][:200],
-            f"Use another method: {alternatives(hooks=False)}.",
-        ) from error
+    return LRP(copy.deepcopy(problem.module)).attribute(problem.inputs, **_arguments(problem))  # type: ignore[no-any-return]
 
 
 def layer_conductance(problem: Problem, limit: int, tick: Tick) -> torch.Tensor:

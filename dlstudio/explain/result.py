@@ -14,10 +14,7 @@ from dlstudio.results import Finding, Result
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Explanation", "VERDICTS"]
-
-VERDICTS = ("ok", "suspect", "refused")
-"""From sound to unusable: ``"refused"`` numbers are kept for inspection, and no face draws them."""
+__all__ = ["Explanation", "names_of"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -42,7 +39,8 @@ class Explanation(Result, schema=1):
             the output; None for a method that promises no completeness.
         gaps: the same row by row, float (n,); None as `gap`.
         output_range: the range of the explained output over inputs and baselines.
-        verdict: ``"ok"``, ``"suspect"`` or ``"refused"``.
+        verdict: ``"ok"``, ``"suspect"`` or ``"refused"``; refused numbers are kept for inspection, and no face draws
+            them.
         findings: what speaks for the verdict, with remedies; codes DLS401 to DLS419.
         feature_mask: int64 in the shape of one input, the player that every number belongs to; None where each is its
             own.
@@ -54,10 +52,11 @@ class Explanation(Result, schema=1):
         target: int64 (n,), the output explained in each row.
         outputs: float (n, k), all outputs of the model at the inputs (logits for classes).
         rows: int64 (n,), the row numbers in the data set, or 0 to n - 1.
-        y_true: (n,) the true targets of a run's rows; None otherwise.
+        y_true: (n,) the true targets of a run's rows; None otherwise, also of changed rows.
         layer: name of the layer whose activations were used; empty for none.
         model, run: the model's class; the run's key, empty without a run.
-        settings: seed, numbers of steps and samples, how the baseline was chosen.
+        settings: seed, numbers of steps and samples; of a run's rows ``"compared_with"``, in words, where the method
+            compares them with anything.
         n_evaluations: rows that the model was given, all in all.
         wall_s, gate_s: seconds in all; seconds of these that the checks took.
 

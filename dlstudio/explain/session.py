@@ -23,12 +23,13 @@ from dlstudio.explain.result import Explanation
 from dlstudio.runs.run import Run, open_run
 from dlstudio.training import checkpoint
 
-__all__ = ["Session", "explain_run", "saved_explanations"]
+__all__ = ["N_ROWS", "PREFIX", "Session", "explain_run", "saved_explanations"]
 
 N_ROWS = 100
 N_BACKGROUND = 50
 AT_ONCE = 512
 PREFIX = "explanation-"
+"""What the files of saved explanations begin with; the method follows."""
 
 
 class Session:
@@ -139,20 +140,28 @@ class Session:
 
         Args:
             rows: row numbers in the data set; None takes the first 100 test rows.
-            inputs: encoded inputs to explain instead of those of `rows`.
+            inputs: changed copies of these rows as the model takes them, (rows, ...), one a row, to be explained in
+                their place. Nobody knows what would be true of them, so `y_true` is None.
             target, method, baselines, options: as in `dlstudio.explain`.
 
+        Returns:
+            The explanation. It is not saved; `explain_run` does that.
+
         Raises:
-            DLStudioError: a row number is out of range, and as `dlstudio.explain`.
+            DLStudioError: a row number is out of range, `inputs` are not as many or of another shape, and as
+                `dlstudio.explain`.
         """
         chosen = self.checked_rows(rows)
         given = self.dataset.inputs[torch.from_numpy(chosen)] if inputs is None else inputs
+        self._check_shape(given, len(chosen))
         target = self.default_target(given) if target is None else target
+        compared_with = "what the caller gave"
         if baselines is None:
             background = method == "auto" or (method in METHODS and METHODS[method].reference == "background")
-            baselines = self.background if background else self.baseline
             if method == "auto" and self.dataset.modality != "tabular":
-                baselines = self.baseline
+                background = False
+            baselines = self.background if background else self.baseline
+            compared_with = f"{len(self.background)} training rows" if background else self._baseline_name
         found = explain_inputs(
             self.model,
             given,
@@ -170,8 +179,31 @@ class Session:
         values, labels = found.inputs, found.labels
         if self.dataset.modality == "tabular" and found.method != "layer_conductance":
             values, labels = self.raw(given[:n])
-        truth = self.dataset.targets[torch.from_numpy(chosen[:n])].numpy()
-        return dataclasses.replace(found, run=self.run.key, rows=chosen[:n], y_true=truth, inputs=values, labels=labels)
+        truth = self.dataset.targets[torch.from_numpy(chosen[:n])].numpy() if inputs is None else None
+        compares = METHODS[found.method].reference != "none"
+        return dataclasses.replace(
+            found,
+            run=self.run.key,
+            rows=chosen[:n],
+            y_true=truth,
+            inputs=values,
+            labels=labels,
+            settings={**found.settings, "compared_with": compared_with} if compares else found.settings,
+        )
+
+    @property
+    def _baseline_name(self) -> str:
+        return {"image": "black", "text": "padding"}.get(self.dataset.modality, "the mean training row")
+
+    def _check_shape(self, inputs: Any, n: int) -> None:
+        wanted = (n, *self.dataset.inputs.shape[1:])
+        if not isinstance(inputs, torch.Tensor) or tuple(inputs.shape) != wanted:
+            shape = f"shape {tuple(inputs.shape)}" if isinstance(inputs, torch.Tensor) else type(inputs).__name__
+            raise DLStudioError(
+                f"a tensor of inputs of shape {wanted}, one a row",
+                shape,
+                "Pass the row that each input was made from: session.explain([17], inputs=session.edited(17, {...})).",
+            )
 
     @cached_property
     def table(self) -> dict[str, TableColumn]:
@@ -221,11 +253,27 @@ class Session:
 
 
 def explain_run(run: Run | str, rows: Any = None, **options: Any) -> Explanation:
-    """Explain rows of a run and save the result with it; see `dlstudio.explain`."""
+    """Explain rows of a run, see `dlstudio.explain`, and save the result as ``results/explanation-METHOD.json``.
+
+    A saved explanation of more rows by the same method and of the same model stays, so that a look at one row does not
+    take away what page and report show; the result is returned all the same. One of as many rows or more, or of a
+    model that has been trained on since, replaces it.
+    """
     session = Session(run)
     found = session.explain(rows, **options)
-    results.save(found, session.run.folder / "results", f"{PREFIX}{found.method}")
+    if len(found) >= _saved_rows(session, found.method):
+        results.save(found, session.run.folder / "results", f"{PREFIX}{found.method}")
     return found
+
+
+def _saved_rows(session: Session, method: str) -> int:
+    """How many rows of this very model are explained in the file of a method; 0 without one."""
+    path = session.run.folder / "results" / f"{PREFIX}{method}.json"
+    try:
+        trained = checkpoint.path_of(session.run.folder, "best").stat().st_mtime_ns
+        return len(results.load(path)) if path.stat().st_mtime_ns >= trained else 0
+    except (DLStudioError, OSError):
+        return 0
 
 
 def saved_explanations(run: Run | str) -> dict[str, Explanation]:

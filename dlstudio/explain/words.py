@@ -15,6 +15,7 @@ from dlstudio.explain.result import Explanation
 __all__ = [
     "ROW_NAMES",
     "UNSIGNED",
+    "VERDICT_WORDS",
     "chances",
     "class_noun",
     "describe",
@@ -39,7 +40,8 @@ _NOUNS = {
     "positive": "a positive verdict",
     "rejected": "rejection",
 }
-_VERDICTS = {"ok": "Sound", "suspect": "Suspect", "refused": "Refused"}
+VERDICT_WORDS = {"ok": "Sound", "suspect": "Suspect", "refused": "Refused"}
+"""Verdicts as readers know them."""
 ROW_NAMES = {"tabular": "row", "image": "image", "text": "text", "sequence": "sequence"}
 """What one explained thing is called."""
 TOLD_APART = 2.0
@@ -100,7 +102,7 @@ def verdict_line(explanation: Explanation) -> str:
         >>> verdict_line(e)
         'Sound: the attributions add up to the change of the output, to within 0.2 % of its range.'
     """
-    word = _VERDICTS[explanation.verdict]
+    word = VERDICT_WORDS[explanation.verdict]
     grave = [finding.sentence for finding in explanation.findings if finding.severity != "info"]
     if explanation.verdict != "ok":
         return f"{word}: {_inside(grave[0])}" if grave else f"{word}."

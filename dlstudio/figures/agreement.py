@@ -11,8 +11,8 @@ from plotly.subplots import make_subplots
 from dlstudio.errors import DLStudioError
 from dlstudio.explain.quality.agreement_result import AgreementResult
 from dlstudio.figures import theme
-from dlstudio.figures.theme import INK, LINE, MUTED, color, escape
-from dlstudio.figures.verdict import DIVERGING, SIZES
+from dlstudio.figures.theme import LINE, MUTED, color, escape
+from dlstudio.figures.verdict import DIVERGING, INK_ON_COLOR, SIZES
 
 __all__ = ["agreement", "side_by_side"]
 
@@ -32,8 +32,8 @@ def agreement(result: AgreementResult) -> go.Figure:
     names = [escape(title) + ("" if sound else " †") for title, sound in zip(result.titles, result.sound, strict=True)]
     figure = make_subplots(cols=2, horizontal_spacing=0.09)
     shown = (
-        (result.rank_correlation, -1.0, DIVERGING, "Rank correlation", "%{y} and %{x}: %{z:.2f}", ".2f"),
-        (result.top_overlap, 0.0, SIZES, f"Shared top {result.k}", "%{y} and %{x}: %{z:.0%} shared", ".0%"),
+        (result.rank_correlation, -1.0, DIVERGING, "Rank correlation", "%{customdata}: %{z:.2f}", ".2f"),
+        (result.top_overlap, 0.0, SIZES, f"Shared top {result.k}", "%{customdata}: %{z:.0%} shared", ".0%"),
     )
     for column, (values, least, scale, words, hover, form) in enumerate(shown, start=1):
         drawn = np.where(np.outer(result.sound, result.sound), values, np.nan)
@@ -50,7 +50,7 @@ def agreement(result: AgreementResult) -> go.Figure:
             ygap=2,
             hoverongaps=False,
             customdata=[[f"{one} and {other}" for other in names] for one in names],
-            hovertemplate=hover.replace("%{y} and %{x}", "%{customdata}") + "<extra></extra>",
+            hovertemplate=f"{hover}<extra></extra>",
             row=1,
             col=column,
         )
@@ -59,7 +59,7 @@ def agreement(result: AgreementResult) -> go.Figure:
             dark = abs(value) > 0.62 if least < 0 else value > 0.62
             figure.add_annotation(
                 x=int(other), y=int(row), text=format(value, form), showarrow=False, row=1, col=column,
-                font={"size": 12, "color": "#ffffff" if dark else INK},
+                font={"size": 12, "color": "#ffffff" if dark else INK_ON_COLOR},
             )  # fmt: skip
         figure.update_xaxes(title_text=words, side="bottom", row=1, col=column)
     theme.apply(figure, height=150 + 40 * m)
@@ -110,7 +110,7 @@ def _marks(result: AgreementResult, at: int, top: int) -> go.Figure:
             marker={"symbol": SYMBOLS[number % len(SYMBOLS)], "size": 9, "color": color(number),
                     "line": {"width": 1, "color": "#ffffff"}},
             text=names,
-            hovertemplate=f"{escape(result.titles[method])}<br>%{{text}}: %{{x:.1%}}<extra></extra>",
+            hovertemplate="%{fullData.name}<br>%{text}: %{x:.1%}<extra></extra>",
         )  # fmt: skip
     figure.add_vline(0, line={"color": MUTED, "width": 1}, layer="below")
     theme.apply(

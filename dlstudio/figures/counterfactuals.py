@@ -9,7 +9,8 @@ import plotly.graph_objects as go
 
 from dlstudio.explain.counterfactuals.result import CounterfactualResult, shown
 from dlstudio.figures import theme
-from dlstudio.figures.theme import INK, MUTED, SURFACE, escape
+from dlstudio.figures.theme import MUTED, SURFACE, escape
+from dlstudio.figures.verdict import INK_ON_COLOR
 
 __all__ = ["counterfactuals"]
 
@@ -29,7 +30,7 @@ def counterfactuals(result: CounterfactualResult) -> go.Figure:
     figure = go.Figure()
     if not len(result):
         theme.apply(figure, height=160)
-        why = "<br>".join(textwrap.wrap(escape(result.reason), 70))
+        why = "<br>".join(map(escape, textwrap.wrap(result.reason, 70)))
         figure.add_annotation(
             text=why, showarrow=False, xref="paper", yref="paper", x=0.5, y=0.5, font={"color": MUTED, "size": 14}
         )
@@ -76,9 +77,8 @@ def counterfactuals(result: CounterfactualResult) -> go.Figure:
         for x, text in enumerate(line):
             if text:
                 strong = not nominal[y] and abs(shifts[y, x]) > 0.6 * reach
-                figure.add_annotation(
-                    x=x, y=y, text=text, showarrow=False, font={"size": 12, "color": SURFACE if strong else INK}
-                )
+                font = {"size": 12, "color": SURFACE if strong else INK_ON_COLOR}
+                figure.add_annotation(x=x, y=y, text=text, showarrow=False, font=font)
     theme.apply(figure, height=110 + ROW_PX * len(rows))
     figure.update_layout(margin={"t": 84, "b": 16})
     figure.update_xaxes(

@@ -57,7 +57,7 @@ def line(
         opacity=opacity,
         line={"color": line_color, "width": width, "shape": shape},
         marker={"color": line_color, "size": 5},
-        hovertemplate=f"{x_text}<br>%{{y:.5g}}<extra>{escape(name)}</extra>",
+        hovertemplate=f"{x_text}<br>%{{y:.5g}}<extra>%{{fullData.name}}</extra>",
         connectgaps=False,
         **place,
     )

@@ -78,17 +78,7 @@ def waterfall(explanation: Explanation, at: int, top: int = 12) -> go.Figure:
     moves = np.array(steps)
     ends = start + np.cumsum(moves)
     rows = np.arange(1, len(steps) + 1)
-    figure = go.Figure()
-    figure.add_bar(
-        x=moves,
-        base=ends - moves,
-        y=rows,
-        orientation="h",
-        width=0.62,
-        marker_color=colors,
-        customdata=np.array([[name, signed(step)] for name, step in zip(map(escape, names), steps, strict=True)]),
-        hovertemplate="%{customdata[0]}<br>%{customdata[1]}<extra></extra>",
-    )
+    figure = _bars(moves, rows, colors, names, list(map(signed, steps)), base=ends - moves)
     for place, stop in enumerate([start, *ends.tolist()]):
         figure.add_shape(
             type="line", x0=stop, x1=stop, y0=place + (0.31 if place else 0.2), y1=place + 0.69,
@@ -132,21 +122,16 @@ def bars(explanation: Explanation, at: int, top: int = 12) -> go.Figure:
     errors = np.nan_to_num(np.array([part.standard_error for part in found]))
     rows = np.arange(len(found))
     whiskers = bool(errors.any())
-    figure = go.Figure()
-    figure.add_bar(
-        x=values,
-        y=rows,
-        orientation="h",
-        width=0.62,
-        marker_color=ACCENT if plain else [sign_color(value) for value in values],
+    figure = _bars(
+        values,
+        rows,
+        ACCENT if plain else [sign_color(value) for value in values],
+        [part.text for part in found],
+        [
+            signed(value) + (f" ± {number(error)}" if whiskers else "")
+            for value, error in zip(values.tolist(), errors.tolist(), strict=True)
+        ],
         error_x={"type": "data", "array": errors, "thickness": 1.2, "width": 4, "color": INK} if whiskers else None,
-        customdata=np.array(
-            [
-                [short(part.text, 80), signed(value) + (f" ± {number(error)}" if whiskers else "")]
-                for part, value, error in zip(found, values.tolist(), errors.tolist(), strict=True)
-            ]
-        ),
-        hovertemplate="%{customdata[0]}<br>%{customdata[1]}<extra></extra>",
     )
     ends = values + np.where(values < 0, -errors, errors)
     _numbers(figure, ends, rows, values, plain)
@@ -165,18 +150,10 @@ def importance(explanation: Explanation, top: int = 20) -> go.Figure:
     shown = [part for part in found[:top] if part.attribution] or found[:1]
     values = np.array([part.attribution for part in shown])
     rows = np.arange(len(shown))
-    figure = go.Figure()
-    figure.add_bar(
-        x=values,
-        y=rows,
-        orientation="h",
-        width=0.62,
-        marker_color=ACCENT,
-        customdata=[short(part.name, 80) for part in shown],
-        hovertemplate="%{customdata}<br>%{x:.4g}<extra></extra>",
-    )
+    names = [part.name for part in shown]
+    figure = _bars(values, rows, ACCENT, names, [f"{value:.4g}" for value in values.tolist()])
     _numbers(figure, values, rows, values, plain=True)
-    _frame(figure, [part.name for part in shown], np.append(values, 0.0))
+    _frame(figure, names, np.append(values, 0.0))
     _zero(figure)
     n = len(explanation)
     title = f"{axis_title(explanation, mean=True)}, {n:,} {ROW_NAMES[explanation.modality]}{'s' if n > 1 else ''}"
@@ -208,6 +185,29 @@ def figure_of(explanation: Explanation, at: int | None = None) -> go.Figure:
     if explanation.modality == "sequence" and mapped and like_inputs:
         return heat_strip(explanation, at)
     return waterfall(explanation, at) if explanation.modality == "tabular" else bars(explanation, at)
+
+
+def _bars(
+    lengths: npt.NDArray[Any],
+    rows: npt.NDArray[Any],
+    colors: str | Sequence[str],
+    names: Sequence[str],
+    told: Sequence[str],
+    **more: Any,
+) -> go.Figure:
+    """A figure of lying bars; on hovering each tells its name, and below it what is `told` of it."""
+    figure = go.Figure()
+    figure.add_bar(
+        x=lengths,
+        y=rows,
+        orientation="h",
+        width=0.62,
+        marker_color=colors,
+        customdata=np.array([[short(name, 80), text] for name, text in zip(names, told, strict=True)]),
+        hovertemplate="%{customdata[0]}<br>%{customdata[1]}<extra></extra>",
+        **more,
+    )
+    return figure
 
 
 def _strongest(found: Sequence[Part], top: int) -> tuple[list[Part], list[Part]]:

@@ -7,10 +7,11 @@ import html
 import numpy as np
 
 from dlstudio.explain.parts import check_row, number, parts, signed
+from dlstudio.explain.plain import in_plain_words
 from dlstudio.explain.result import Explanation
 from dlstudio.explain.words import UNSIGNED, output_name, unit, verdict_line
 from dlstudio.figures.overlays import mismatch
-from dlstudio.figures.theme import FONT, INK, LINE, MUTED, SEVERITY_COLORS, SURFACE, translucent
+from dlstudio.figures.theme import FONT, MUTED, SEVERITY_COLORS, translucent
 from dlstudio.figures.verdict import AGAINST, FOR
 
 __all__ = ["tokens"]
@@ -27,7 +28,7 @@ def tokens(explanation: Explanation, at: int) -> str:
         at: the text, counted within the explanation.
 
     Returns:
-        One ``<div>`` with inline styles, no script and no class.
+        One ``<div>`` with inline styles, no script and no class; in the page's own ink, on its own ground.
 
     Raises:
         DLStudioError: there is no such row, or these are no texts.
@@ -36,11 +37,12 @@ def tokens(explanation: Explanation, at: int) -> str:
     if explanation.modality != "text":
         raise mismatch(explanation, "texts")
     outer = (
-        f"font-family:{html.escape(FONT)};font-size:16px;line-height:2.1;color:{INK};background:{SURFACE};"
-        f"border:1px solid {LINE};border-radius:6px;padding:14px 16px;overflow-wrap:anywhere"
+        f"font-family:{html.escape(FONT)};font-size:16px;line-height:2.1;"
+        f"border:1px solid {translucent(MUTED, 0.35)};border-radius:6px;padding:14px 16px;overflow-wrap:anywhere"
     )
     if explanation.verdict == "refused":
-        reasons = "".join(f"<li>{html.escape(reason)}</li>" for reason in explanation.reasons)
+        told = (in_plain_words(finding) for finding in explanation.findings)
+        reasons = "".join(f"<li>{html.escape(f'{one.sentence} {one.remedy}'.strip())}</li>" for one in told)
         edge = SEVERITY_COLORS["critical"]
         return (
             f'<div style="{outer};border-color:{edge};line-height:1.5">'
@@ -53,7 +55,7 @@ def tokens(explanation: Explanation, at: int) -> str:
     full = max(largest, usual) or 1.0
     marked = " ".join(_word(part.name, part.attribution, part.standard_error, full) for part in words)
     about = html.escape(output_name(explanation, at))
-    small = f"font-size:12.5px;line-height:1.5;color:{MUTED};margin-top:8px"
+    small = "font-size:12.5px;line-height:1.5;opacity:0.8;margin-top:8px"
     if explanation.method in UNSIGNED:
         meaning = f"{_swatch(FOR)} the output for {about} reacts to it"
     else:

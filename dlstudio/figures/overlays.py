@@ -17,7 +17,7 @@ from dlstudio.errors import DLStudioError
 from dlstudio.explain.parts import check_row, number
 from dlstudio.explain.result import Explanation
 from dlstudio.figures.theme import INK, MUTED, escape, translucent
-from dlstudio.figures.verdict import DIVERGING, SIZES, axis_title, finish, refusable, short
+from dlstudio.figures.verdict import DIVERGING, INK_ON_COLOR, SIZES, axis_title, finish, refusable, short
 
 __all__ = ["average", "heat_strip", "mismatch", "overlay", "pixels", "png"]
 
@@ -112,8 +112,8 @@ def heat_strip(explanation: Explanation, at: int) -> go.Figure:
             x=steps,
             y=drawn,
             mode="lines+markers" if len(line) <= 60 else "lines",
-            line={"color": INK, "width": 1.6},
-            marker={"color": INK, "size": 4},
+            line={"color": INK_ON_COLOR, "width": 1.6},
+            marker={"color": INK_ON_COLOR, "size": 4},
             hoverinfo="skip",
             showlegend=False,
         )
@@ -226,7 +226,8 @@ def _strips(heat: Array, names: list[str], title: str, signal: Array | None = No
             showscale=not place,
             colorbar=_bar(title, _strips_height(len(names)) - 76),
             text=text,
-            hovertemplate=f"{escape(name)} at step %{{x}}"
+            name=escape(name),
+            hovertemplate="%{fullData.name} at step %{x}"
             + ("" if text is None else " = %{text}")
             + "<br>%{z:+.4g}<extra></extra>",
         )

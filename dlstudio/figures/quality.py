@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import plotly.graph_objects as go
@@ -79,16 +81,8 @@ def randomisation(result: QualityResult) -> go.Figure:
     places = np.arange(len(names), dtype=np.int32)
     figure = go.Figure()
     kept = np.isfinite(middle)
-    figure.add_scatter(
-        x=np.concatenate([places[kept], places[kept][::-1]]),
-        y=np.concatenate([high[kept], low[kept][::-1]]),
-        fill="toself",
-        mode="lines",
-        line={"width": 0},
-        fillcolor=translucent(ACCENT, 0.15),
-        name="middle half of the rows",
-        hoverinfo="skip",
-    )
+    shade = translucent(ACCENT, 0.15)
+    _ribbon(figure, places[kept], low[kept], high[kept], fillcolor=shade, name="middle half of the rows")
     figure.add_scatter(
         x=places,
         y=middle,
@@ -115,32 +109,28 @@ def randomisation(result: QualityResult) -> go.Figure:
 
 def _band(figure: go.Figure, shares: npt.NDArray[np.float64], by_chance: npt.NDArray[np.float64], column: int) -> None:
     mean, spread = by_chance.mean(axis=0), 2 * by_chance.std(axis=0, ddof=1)
-    figure.add_scatter(
-        x=np.concatenate([shares, shares[::-1]]),
-        y=np.concatenate([mean + spread, (mean - spread)[::-1]]),
-        fill="toself",
-        mode="lines",
-        line={"width": 0},
-        fillcolor=translucent(MUTED, 0.2),
-        name="random orders",
-        legendgroup="random",
-        showlegend=False,
-        hoverinfo="skip",
-        row=1,
-        col=column,
-    )
+    place = {"row": 1, "col": column, "legendgroup": "random"}
+    shade = translucent(MUTED, 0.2)
+    _ribbon(figure, shares, mean - spread, mean + spread, fillcolor=shade, showlegend=False, **place)
     figure.add_scatter(
         x=shares,
         y=mean,
         mode="lines",
         line={"color": PALETTE[1], "width": 1.5, "dash": "dash"},
         name="random orders (mean ± 2 sd)",
-        legendgroup="random",
         showlegend=column == 1,
         hovertemplate="%{x:.0%} of the features, at random<br>output %{y:.3f}<extra></extra>",
-        row=1,
-        col=column,
+        **place,
     )
+
+
+def _ribbon(figure: go.Figure, x: npt.NDArray[Any], low: npt.NDArray[Any], high: npt.NDArray[Any], **how: Any) -> None:
+    """Fill what lies between two lines."""
+    around = np.concatenate([x, x[::-1]])
+    figure.add_scatter(
+        x=around, y=np.concatenate([high, low[::-1]]), fill="toself", mode="lines", line={"width": 0},
+        hoverinfo="skip", **how,
+    )  # fmt: skip
 
 
 def _why(result: QualityResult, name: str) -> str:

@@ -9,15 +9,17 @@ from typing import Any, Concatenate, ParamSpec
 
 import plotly.graph_objects as go
 
+from dlstudio.explain.plain import in_plain_words
 from dlstudio.explain.result import Explanation
 from dlstudio.explain.words import UNSIGNED, output_name, unit, verdict_line
 from dlstudio.figures import theme
-from dlstudio.figures.theme import INK, MUTED, SEVERITY_COLORS, escape, translucent
+from dlstudio.figures.theme import INK, SEVERITY_COLORS, escape, translucent
 
 __all__ = [
     "AGAINST",
     "DIVERGING",
     "FOR",
+    "INK_ON_COLOR",
     "SIZES",
     "axis_title",
     "finish",
@@ -31,6 +33,8 @@ FOR, AGAINST = "#d55e00", "#0072b2"
 """Vermilion pushes the output up, blue pulls it down: a pair that any colour vision tells apart."""
 DIVERGING = ((0.0, "#005f9c"), (0.25, "#62abd6"), (0.5, "#f7f7f7"), (0.75, "#f0a067"), (1.0, "#ad4500"))
 """From against to for through near-white; equally dark at both ends."""
+INK_ON_COLOR = "#1a2632"
+"""What is written or drawn on light cells, and stays dark where a dark page turns the ink of a picture light."""
 SIZES = ((0.0, "#f7f7f7"), (0.35, "#b9cfe4"), (0.7, "#3f86bd"), (1.0, "#00335a"))
 """For sizes, which have no sign."""
 WRAP, WRAP_NARROW = 76, 57
@@ -93,9 +97,9 @@ def refusal(explanation: Explanation) -> go.Figure:
     """A figure without a single number of the explanation: why it was refused, and what to do."""
     lines = [f"<b>{escape(line)}</b>" for line in textwrap.wrap("This explanation is not shown: it was refused.", WRAP)]
     grave = [finding for finding in explanation.findings if finding.severity == "critical"]
-    for finding in grave or explanation.findings:
+    for finding in map(in_plain_words, grave or explanation.findings):
         lines += ["", *map(escape, textwrap.wrap(finding.sentence, WRAP))]
-        lines += [f'<span style="color:{MUTED}">{escape(line)}</span>' for line in textwrap.wrap(finding.remedy, WRAP)]
+        lines += [f"<i>{escape(line)}</i>" for line in textwrap.wrap(finding.remedy, WRAP)]
     figure = go.Figure()
     height = 48 + 18 * len(lines)
     theme.apply(figure, height=height)

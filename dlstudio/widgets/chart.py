@@ -13,6 +13,7 @@ from dlstudio.widgets.live import plotly_source
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
+__all__ = ["Chart"]
 
 _STATIC = resources.files("dlstudio.widgets") / "static"
 
@@ -26,7 +27,7 @@ class Chart(anywidget.AnyWidget):
         figure: what is shown, or None.
     """
 
-    _esm = "\n".join((_STATIC / name).read_text(encoding="utf-8") for name in ("charts.js", "figure.js"))
+    _esm = "\n".join((_STATIC / name).read_text(encoding="utf-8") for name in ("page.js", "figure.js"))
     alt = traitlets.Unicode().tag(sync=True)
     """What the figure shows, for those who cannot see it."""
 

@@ -21,11 +21,14 @@ from dlstudio.figures.explored import features_of, overall, views
 from dlstudio.runs.run import Run, open_run
 from dlstudio.widgets.chart import Chart
 from dlstudio.widgets.checks import Checks, put_away
-from dlstudio.widgets.markup import complaint, head, note, paragraphs, style
+from dlstudio.widgets.markup import complaint, head, note, paragraphs
+from dlstudio.widgets.sheets import style
 from dlstudio.widgets.trial import Trial
 
 if TYPE_CHECKING:
     from dlstudio.explain.session import Session
+
+__all__ = ["Explorer"]
 
 PAGES = ("One row", "All rows", "What if", "Checks")
 MOST_S = 120.0
@@ -68,7 +71,8 @@ class Explorer(widgets.VBox):
         self.trial = Trial(lambda: self.session) if self.run else None
         self.checks = Checks(lambda: self.session, self.run, self._busy) if self.run else None
         self.page.children += tuple(part for part in (self.trial, self.checks) if part is not None)
-        super().__init__([widgets.HTML(style()), self.head, self.choices, self.pages, self.page])
+        look = widgets.HTML(style("frame.css", "explorer.css"))
+        super().__init__([look, self.head, self.choices, self.pages, self.page])
         self.add_class("dls-explorer")
         self.pages.observe(lambda _: self._turn(), "value")
         self._take(explanation)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 import threading
-from importlib import resources
 from typing import Any
 
 import ipywidgets as widgets
@@ -15,6 +14,7 @@ from dlstudio.training.launch import launch
 from dlstudio.training.recipe import Recipe
 from dlstudio.widgets.form import CARDS, code, controls
 from dlstudio.widgets.live import LiveView
+from dlstudio.widgets.sheets import style
 
 
 class Launcher(widgets.VBox):
@@ -45,8 +45,8 @@ class Launcher(widgets.VBox):
         self.more = widgets.Accordion([rest], titles=("More",), selected_index=None)
         foot = widgets.HBox([self.start, self.message])
         foot.add_class("dls-foot")
-        style = (resources.files("dlstudio.widgets") / "static" / "launcher.css").read_text(encoding="utf-8")
-        form = widgets.VBox([widgets.HTML(f"<style>{style}</style>"), cards, self.more, self.code, foot])
+        look = widgets.HTML(style("frame.css", "launcher.css"))
+        form = widgets.VBox([look, cards, self.more, self.code, foot])
         form.add_class("dls-launcher")
         super().__init__([form, self.view])
         for field in self.fields.values():

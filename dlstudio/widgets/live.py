@@ -46,7 +46,7 @@ class LiveView(anywidget.AnyWidget):
         >>> LiveView(dls.open_run("my-run"))
     """
 
-    _esm = _joined("store.js", "charts.js", "view.js")
+    _esm = _joined("store.js", "page.js", "charts.js", "view.js")
     _css = _joined("live.css")
     settings = traitlets.Dict().tag(sync=True)
     """What the viewer chose: smoothing, log axis, metrics, layer statistic."""

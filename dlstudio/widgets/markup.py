@@ -4,37 +4,30 @@ from __future__ import annotations
 
 import html
 from collections.abc import Iterable
-from importlib import resources
 
 from dlstudio.errors import DLStudioError
 from dlstudio.explain.exploring import evidence
 from dlstudio.explain.result import Explanation
-from dlstudio.explain.words import method_title, verdict_line
+from dlstudio.explain.words import VERDICT_WORDS, method_title, verdict_line
 
-_PILLS = {"ok": "Sound", "suspect": "Suspect", "refused": "Refused"}
+__all__ = ["caption", "complaint", "head", "note", "paragraphs"]
 
 
 def head(explanation: Explanation, name: str) -> str:
-    """What is explained and how, and whether it can be believed."""
+    """What is explained and how, and whether it can be believed; remedies name the arguments to pass."""
     n = len(explanation)
     about = f"{method_title(explanation)} · {n:,} row{'' if n == 1 else 's'}"
     findings = "".join(
         f'<div class="dls-finding">{html.escape(sentence)} <i>{html.escape(remedy)}</i></div>'
-        for sentence, remedy in evidence(explanation)
+        for sentence, remedy in evidence(explanation, code=True)
     )
     verdict = explanation.verdict
     return (
         f'<div class="dls-title"><span class="dls-name">{html.escape(name)}</span>'
         f'<span class="dls-what">{html.escape(about)}</span>'
-        f'<span class="dls-verdict" data-verdict="{verdict}">{_PILLS[verdict]}</span></div>'
+        f'<span class="dls-verdict" data-verdict="{verdict}">{VERDICT_WORDS[verdict]}</span></div>'
         f'<div class="dls-band" data-verdict="{verdict}">{html.escape(verdict_line(explanation))}{findings}</div>'
     )
-
-
-def style() -> str:
-    """The look of the explorer and of cards."""
-    sheet = resources.files("dlstudio.widgets") / "static" / "explorer.css"
-    return f"<style>{sheet.read_text(encoding='utf-8')}</style>"
 
 
 def caption(words: str) -> str:

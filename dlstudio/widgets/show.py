@@ -10,6 +10,8 @@ from dlstudio.results import Result
 from dlstudio.runs.run import Run, open_run
 from dlstudio.widgets.live import LiveView
 
+__all__ = ["show"]
+
 
 def show(what: Run | str | Result) -> Any:
     """Show a run as a live view, an explanation as an explorer, another result as words and pictures or as its table.
@@ -40,7 +42,8 @@ def show(what: Run | str | Result) -> Any:
 
         return Explorer(what)
     if isinstance(what, Result):
-        from dlstudio.widgets.card import KINDS, Card
+        from dlstudio.figures.answers import KINDS
+        from dlstudio.widgets.card import Card
 
         return Card(what) if type(what) in KINDS else what.frame()
     raise DLStudioError(

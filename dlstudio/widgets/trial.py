@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
 
-from dlstudio.explain.exploring import Field, blanked, fields, outcomes, sentence, try_out, with_text
 from dlstudio.explain.result import Explanation
+from dlstudio.explain.trying import INTRO, Field, change, fields, outcomes, sentence, spans, try_out
 from dlstudio.explain.words import headline
 from dlstudio.figures.explanation import tokens
 from dlstudio.figures.explored import changed
@@ -17,18 +17,12 @@ from dlstudio.widgets.chart import Chart
 from dlstudio.widgets.markup import complaint
 
 if TYPE_CHECKING:
-    import torch
-
     from dlstudio.explain.session import Session
+
+__all__ = ["Trial"]
 
 N_SHOWN = 8
 CHOOSE = "a column …"
-INTRO = {
-    "tabular": "Change what you like about this row. The columns that mattered most are offered first.",
-    "text": "Rewrite the text. The model reads lower-case words; those it has never seen count as unknown.",
-    "image": "Blank out a part of the image: it becomes as dark as nothing at all.",
-    "sequence": "Blank out a stretch of time: its values become the average of the training data.",
-}
 
 
 class Trial(widgets.VBox):
@@ -82,7 +76,7 @@ class Trial(widgets.VBox):
         self.intro.value = f'<p class="dls-said">Row {row:,} of the data. {html.escape(told)}</p>'
         try:
             if not refused:
-                self._make(explanation, at, row)
+                self._make(explanation, row)
         except Exception as error:
             self.answer.value = complaint(error)
         self.more.layout.display = None if self._fields and len(self._fields) > len(self.controls) else "none"
@@ -94,7 +88,8 @@ class Trial(widgets.VBox):
             return
         explanation, at = self._shown
         try:
-            edited, said = self._edited(explanation, at)
+            values = {name: control.value for name, control in self.controls.items()}
+            edited, said = change(self._session(), int(explanation.rows[at]), values)
             self.tried = try_out(self._session(), explanation, at, edited)
             figure = changed(self.tried)
         except Exception as error:
@@ -111,26 +106,18 @@ class Trial(widgets.VBox):
             shown, self._shown = self._shown, None
             self.offer(*shown)
 
-    def _make(self, explanation: Explanation, at: int, row: int) -> None:
+    def _make(self, explanation: Explanation, row: int) -> None:
         session = self._session()
         if explanation.modality == "tabular":
-            weight = dict(zip(explanation.feature_names, abs(explanation.by_feature[at]).tolist(), strict=False))
-            found = sorted(fields(session, row), key=lambda field: -weight.get(field.name, 0.0))
+            found = fields(session, row, explanation)
             self._fields = {field.name: field for field in found}
             self.controls = {field.name: _control(field) for field in found[:N_SHOWN]}
             self.more.options = [CHOOSE, *(field.name for field in found[N_SHOWN:])]
         elif explanation.modality == "text":
-            text = widgets.Textarea(value=sentence(session, row), rows=5, description="Text")
-            self.controls = {"text": text}
+            self.controls = {"text": widgets.Textarea(value=sentence(session, row), rows=5, description="Text")}
         else:
-            shape = session.dataset.input_shape
-            image = explanation.modality == "image"
-            first, second = (shape[-2], shape[-1]) if image else (shape[0], 0)
-            name = "lines" if image else "steps"
-            self.controls = {name: _range(name.title(), first)}
-            if image:
-                self.controls["columns"] = _range("Columns", second)
-            else:
+            self.controls = {name: _range(name.title(), size) for name, size in spans(session).items()}
+            if explanation.modality == "sequence":
                 names = [("all of them", None), *((item, item) for item in session.dataset.feature_names)]
                 self.controls["channel"] = widgets.Dropdown(description="Channel", options=names)
         for control in self.controls.values():
@@ -142,40 +129,6 @@ class Trial(widgets.VBox):
             self.controls[name].add_class("dls-field")
             self.form.children = tuple(self.controls.values())
             self.more.value = CHOOSE
-
-    def _edited(self, explanation: Explanation, at: int) -> tuple[torch.Tensor | dict[str, Any], str]:
-        """What was changed, and what there is to say of it."""
-        session, row = self._session(), int(explanation.rows[at])
-        values = {name: control.value for name, control in self.controls.items()}
-        if explanation.modality == "text":
-            if values["text"] == sentence(session, row):
-                return session.dataset.inputs[row : row + 1], "Nothing was changed."
-            ids, unknown = with_text(session, values["text"])
-            return ids, f"Unknown to the model: {', '.join(unknown)}." if unknown else ""
-        if explanation.modality == "image":
-            return blanked(session, row, values["lines"], values["columns"]), ""
-        if explanation.modality == "sequence":
-            return blanked(session, row, values["steps"], values["channel"]), ""
-        changes = {name: value for name, value in values.items() if value != _start(self._fields[name])}
-        beyond = [
-            name for name, value in changes.items()
-            if not self._fields[name].choices and _outside(self._fields[name], value)
-        ]  # fmt: skip
-        if not changes:
-            return changes, "Nothing was changed."
-        return changes, f"Beyond anything in the data: {', '.join(beyond)}." if beyond else ""
-
-
-def _outside(field: Field, value: Any) -> bool:
-    """Whether a number lies beyond the data; text that is no number is complained of when it is written."""
-    try:
-        return not field.low <= float(value) <= field.high
-    except ValueError:
-        return False
-
-
-def _start(field: Field) -> Any:
-    return field.value if field.value is not None else ""
 
 
 def _control(field: Field) -> Any:

@@ -381,7 +381,7 @@ def test_a_scripted_model_is_offered_what_works() -> None:
 
 def test_layers_without_a_rule_for_lrp() -> None:
     model = nn.Sequential(nn.Linear(4, 4), nn.Sigmoid(), nn.Linear(4, 2))
-    with pytest.raises(DLStudioError, match="layers that LRP has rules for.*shapley"):
+    with pytest.raises(DLStudioError, match="LRP.*no rule.*shapley"):
         explain(model, torch.zeros(2, 4), target=0, method="lrp", **QUIET)
 
 

@@ -31,7 +31,9 @@ def verdict(case: Case, method: str, repair: bool) -> str:
         wanted["baselines"] = case.baselines
     try:
         found = explain(case.module, case.inputs, **wanted)
-    except DLStudioError:
+    except DLStudioError as error:
+        assert error.expected == f"a model that {METHODS[method].title} can explain"
+        assert "Error" not in error.got and error.remedy, error.got  # what is wrong with the model, not what it led to
         return "error"
     assert found.verdict == "ok" or any(len(reason) > 40 for reason in found.reasons)
     if found.verdict == "ok" and any(finding.code == "DLS407" for finding in found.findings):

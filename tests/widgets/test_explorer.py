@@ -16,9 +16,10 @@ import torch
 import dlstudio as dls
 from dlstudio.errors import DLStudioError
 from dlstudio.explain.checks import CHECKS
-from dlstudio.explain.exploring import fields, story, try_out, typical
+from dlstudio.explain.exploring import story, typical
 from dlstudio.explain.result import Explanation
 from dlstudio.explain.session import Session, explain_run
+from dlstudio.explain.trying import fields, try_out
 from dlstudio.explain.words import headline, verdict_line
 from dlstudio.figures import explanation as figures
 from dlstudio.figures.checked import compared, pictures

@@ -1,11 +1,5 @@
-// Drawing. plotly.js is fetched from the kernel once per page and shared by all views on it.
+// Drawing the curves and maps of a live view. page.js stands before it.
 
-const THEMES = {
-  light: { ink: "#1b2733", muted: "#5b6b7a", line: "#e3e8ee", accent: "#0072b2", bad: "#d55e00", zero: "#9aa7b3",
-    palette: ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#f0e442"] },
-  dark: { ink: "#e6ebf0", muted: "#a3b0bc", line: "#38424c", accent: "#56b4e9", bad: "#ff8f4d", zero: "#6b7885",
-    palette: ["#56b4e9", "#ff8f4d", "#2fc79c", "#e39cc4", "#f2b134", "#2f94d3", "#e6ebf0", "#f0e442"] },
-};
 const DASHES = ["solid", "solid", "dash", "dot", "dashdot", "longdash", "longdashdot", "solid"];
 const EDIT_WORDS = { set: (event) => `lr ${formatNumber(asNumber(event.data.lr))}`, pause: () => "pause", resumed: () => "resumed",
   stop: () => "stop", early_stop: () => "early stop" };
@@ -15,22 +9,6 @@ const STATS = {
   update_ratio: { name: "Update ratio", scale: "log₁₀ update / weight" },
   weight_norm: { name: "Weight norm", scale: "log₁₀ weight norm" },
 };
-
-/** The shared plotly.js of this page; `ask` fetches its gzipped source, once. */
-function plotly(ask) {
-  if (!window.__dlstudioPlotly) {
-    window.__dlstudioPlotly = ask().then(async (view) => {
-      const bytes = view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength);
-      const source = await new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
-      const module = { exports: {} };
-      // `define` and `require` are hidden, so that a loader on the page does not take the module.
-      new Function("module", "exports", "define", "require", source)(module, module.exports);
-      return module.exports;
-    });
-    window.__dlstudioPlotly.catch(() => { delete window.__dlstudioPlotly; });
-  }
-  return window.__dlstudioPlotly;
-}
 
 /** Plotly reads a subset of HTML in every text; names of metrics and layers are only text. */
 const inert = (text) => String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");

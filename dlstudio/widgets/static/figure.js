@@ -1,4 +1,24 @@
-// One plotly figure: asked of the kernel when it is shown, drawn when there is room for it. charts.js stands before it.
+// One plotly figure: asked of the kernel when it is shown, drawn when there is room for it. page.js stands before it.
+
+const NIGHT = new Map([...["ink", "muted", "line", "accent", "bad"].map((name) => [THEMES.light[name], THEMES.dark[name]]),
+  ...THEMES.light.palette.map((color, place) => [color, THEMES.dark.palette[place]]), ["#c3ccd5", THEMES.dark.line]]);
+const UNPAINTED = new Set(["x", "y", "z", "text", "customdata", "source", "hovertemplate", "ticktext"]);
+
+/** A figure drawn for a light page, in the colours of a dark one; colour scales stay, and so does what is written on them. */
+function nightly(item, key = "") {
+  if (typeof item === "string") return /color(way)?$/i.test(key) ? NIGHT.get(item) ?? item : item;
+  if (Array.isArray(item)) return item.map((part) => nightly(part, key));
+  if (item === null || typeof item !== "object") return item;
+  return Object.fromEntries(Object.entries(item).map(([name, part]) => [name, UNPAINTED.has(name) ? part : nightly(part, name)]));
+}
+
+/** The same on the ground of the page. */
+function atNight({ data, layout }) {
+  const clear = "rgba(0,0,0,0)";
+  const hoverlabel = { bgcolor: "#1b2127", bordercolor: THEMES.dark.line, font: { color: THEMES.dark.ink } };
+  return { data: nightly(data), layout: { ...nightly(layout), paper_bgcolor: clear, plot_bgcolor: clear, hoverlabel,
+    modebar: { bgcolor: clear, color: THEMES.dark.muted, activecolor: THEMES.dark.accent } } };
+}
 
 export default {
   render({ model, el }) {
@@ -24,7 +44,8 @@ export default {
       if (closed || !figure || figure === drawn || !box.clientWidth) return;
       const next = drawn = figure;
       plotly(fetchPlotly).then((Plotly) => {
-        if (!closed && next === figure) return Plotly.react(box, next.data, next.layout, { displaylogo: false, responsive: true, modeBarButtonsToRemove: ["lasso2d", "select2d", "autoScale2d"] });
+        const { data, layout } = darkPage() ? atNight(next) : next;
+        if (!closed && next === figure) return Plotly.react(box, data, layout, { displaylogo: false, responsive: true, modeBarButtonsToRemove: ["lasso2d", "select2d", "autoScale2d"] });
         return undefined;
       }).then(() => { box.dataset.drawn = Number(box.dataset.drawn || 0) + 1; }, fail);
     };
@@ -39,6 +60,7 @@ export default {
     };
     const sized = new ResizeObserver(draw);
     sized.observe(box);
+    const themed = onTheme(() => { drawn = null; draw(); });
     label();
     model.on("change:alt", label);
     model.on("msg:custom", receive);
@@ -46,6 +68,7 @@ export default {
     return () => {
       closed = true;
       sized.disconnect();
+      themed.disconnect();
       model.off("change:alt", label);
       model.off("msg:custom", receive);
       window.__dlstudioPlotly?.then((Plotly) => Plotly.purge(box), () => undefined);

@@ -1,5 +1,5 @@
 // What the view knows of the run, put together from the answers of the kernel. No drawing here.
-// live.py joins store.js, charts.js and view.js, in this order, into one ES module.
+// live.py joins store.js, page.js, charts.js and view.js, in this order, into one ES module.
 
 const NAN_FLAG = 1, POSITIVE_FLAG = 2, NEGATIVE_FLAG = 4;
 const CODE_ZERO = -32768, CODE_NAN = 32766, CODE_INFINITE = 32767;

@@ -143,17 +143,13 @@ class View {
     }));
     this.seen.observe(this.root);
     for (const { element } of Object.values(this.charts)) { this.seen.observe(element); this.sized.observe(element); }
-    this.themed = new MutationObserver(this.guarded(() => this.retheme()));
-    this.themed.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-light", "class"] });
+    this.themed = onTheme(this.guarded(() => this.retheme()));
     this.onVisibility = this.guarded(() => this.ask());
     document.addEventListener("visibilitychange", this.onVisibility);
     this.retheme();
   }
   retheme() {
-    const name = document.body.dataset.jpThemeLight;
-    const ground = getComputedStyle(document.body).backgroundColor.match(/\d+(\.\d+)?/g) || [255, 255, 255];
-    const dark = name ? name === "false" : ground.length < 4 && ground.slice(0, 3).reduce((sum, part) => sum + Number(part), 0) < 300;
-    this.root.dataset.theme = dark ? "dark" : "light";
+    this.root.dataset.theme = darkPage() ? "dark" : "light";
     this.theme = THEMES[this.root.dataset.theme];
     for (const chart of Object.values(this.charts)) chart.dirty = true;
     this.redraw();
