@@ -35,6 +35,8 @@ FEW_FEATURES = 6
 """For a quick look only."""
 N_ROUNDS = 64
 """Pairs of orders a background row that stand in for exact values where there are too many features for these."""
+GATED = ("saliency", "deep_lift", "deep_lift_shap", "lrp", "feature_ablation")
+"""Methods whose own work is short, or whose hooks want the model traced, so that the gate weighs most."""
 MODELS = {"mlp": "mortgage", "cnn": "digits", "gru": "bikes_sequence", "transformer": "reviews"}
 N_FEW, N_WORDS = 10, 24
 """Background rows, and words of a text, for the models whose one evaluation takes long."""
@@ -56,6 +58,7 @@ def rows(session: Session) -> list[Row]:
     gradients = session.compare(
         "explain", {name: {"how": f"{name} IG", "n_rows": many} for name in ("dlstudio", "captum")}
     )
+    gated = {method: session.measure("explain", how=f"gate of {method}", n_rows=many) for method in GATED}
     table = [
         row_of(f"Shapley values, {CASE}: a row", "ms", found, "row_ms", budget=1.0),
         row_of("the same: largest error, of the output range", "%", found, "error_percent"),
@@ -70,6 +73,15 @@ def rows(session: Session) -> list[Row]:
             value=gradients["dlstudio"].median("gate_percent"),
             budget=20.0,
         ),
+    ]
+    table += [
+        Row(
+            what=f"the same: {method}, {many:,} rows",
+            unit="%",
+            value=found.median("gate_percent"),
+            budget=20.0,
+        )
+        for method, found in gated.items()
     ]
     models = MODELS if whole else {"mlp": MODELS["mlp"]}
     return table + [row for model, data in models.items() for row in _equal_error(session, model, data)]
@@ -126,6 +138,8 @@ def measure(
         return {f"{row},{at}": float(value) for row in range(n_rows) for at, value in enumerate(values[row])}
     if how.endswith(" IG"):
         return _integrated(how, network, inputs)
+    if how.startswith("gate of "):
+        return _gated(how.removeprefix("gate of "), network, inputs, background)
     explain = _estimators(network, background)[how]
     explain(inputs[:2])
     start = time.perf_counter()
@@ -244,6 +258,17 @@ def _integrated(how: str, network: nn.Module, inputs: torch.Tensor) -> dict[str,
         found["wall_s"] = time.perf_counter() - start
     found["gap_percent"] = float(100 * abs(values.sum(axis=1) - change).max() / output_range)
     return found
+
+
+def _gated(method: str, network: nn.Module, inputs: torch.Tensor, background: torch.Tensor) -> dict[str, float]:
+    """Return the gate's share of the rest of an explanation's time."""
+    from dlstudio.explain.explain import explain
+    from dlstudio.explain.methods import METHODS
+
+    compared = {"baselines": background} if METHODS[method].reference == "background" else {}
+    for rows in (inputs[:10], inputs):
+        found = explain(network, rows, target=1, method=method, progress=False, **compared)
+    return {"gate_percent": 100 * found.gate_s / (found.wall_s - found.gate_s)}
 
 
 def _at_equal_error(model: str, data: str, n_rows: int) -> dict[str, float]:

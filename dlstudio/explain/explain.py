@@ -77,7 +77,7 @@ def explain(
 
     Returns:
         The explanation. Its verdict is ``"ok"``, ``"suspect"`` or ``"refused"``, with `reasons`. That of a run is saved
-        with it as ``results/explanation-METHOD.json``.
+        with it as ``results/explanation-METHOD.json``, unless that is there for more rows.
 
     Raises:
         DLStudioError: says what was expected, what came and what to do: a target that is missing or out of range, NaN,

@@ -18,6 +18,7 @@ from dlstudio.data.prepare import prepare
 from dlstudio.errors import DLStudioError
 from dlstudio.explain.columns import TableColumn, edited, read_columns
 from dlstudio.explain.explaining import explain_inputs
+from dlstudio.explain.keeping import keep
 from dlstudio.explain.methods import METHODS
 from dlstudio.explain.result import Explanation
 from dlstudio.runs.run import Run, open_run
@@ -261,19 +262,8 @@ def explain_run(run: Run | str, rows: Any = None, **options: Any) -> Explanation
     """
     session = Session(run)
     found = session.explain(rows, **options)
-    if len(found) >= _saved_rows(session, found.method):
-        results.save(found, session.run.folder / "results", f"{PREFIX}{found.method}")
+    keep(found, session.run.folder, f"{PREFIX}{found.method}", len)
     return found
-
-
-def _saved_rows(session: Session, method: str) -> int:
-    """How many rows of this very model are explained in the file of a method; 0 without one."""
-    path = session.run.folder / "results" / f"{PREFIX}{method}.json"
-    try:
-        trained = checkpoint.path_of(session.run.folder, "best").stat().st_mtime_ns
-        return len(results.load(path)) if path.stat().st_mtime_ns >= trained else 0
-    except (DLStudioError, OSError):
-        return 0
 
 
 def saved_explanations(run: Run | str) -> dict[str, Explanation]:

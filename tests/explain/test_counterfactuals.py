@@ -550,6 +550,7 @@ def test_a_run_is_enough_and_the_result_survives_writing(tmp_path: Any) -> None:
         run, row=311, constraints=Constraints(immutable=["dep"], ranges={"obrat": (20, None)})
     )
     assert result.run == run.key and result.row == 311 and result.decision in ("denied", "approved")
+    assert results.load(run.folder / "results" / "counterfactuals-311.json") == result
     assert len(result) and set(result.decisions) == {"approved", "denied"} - {result.decision}
     again = results.load(results.save(result, tmp_path, "counterfactuals"))
     assert again == result and isinstance(again, CounterfactualResult)

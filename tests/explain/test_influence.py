@@ -392,7 +392,12 @@ def test_a_run_brings_its_data_and_checkpoints():
     assert found.class_names == ("denied", "approved") and found.y_true[0] == data.targets[row]
     np.testing.assert_allclose(found.learning_rates, 0.01)
     assert describe(found, 0)[0].startswith(f"Row {row} is {data.class_names[int(data.targets[row])]}, predicted ")
-    assert len(trace_influence(run.name)) == 20
+    kept = run.folder / "results" / "influence.json"
+    assert results.load(kept) == found
+    many = trace_influence(run.name)
+    assert len(many) == 20 and results.load(kept) == many
+    trace_influence(run, rows=[row])
+    assert results.load(kept) == many  # a look at one row takes nothing away
     with pytest.raises(DLStudioError, match="row numbers from 0 to"):
         trace_influence(run, rows=[10**6])
 

@@ -18,9 +18,11 @@ from dlstudio.explain.counterfactuals.result import CounterfactualResult, findin
 from dlstudio.explain.counterfactuals.space import Array, Space
 from dlstudio.explain.counterfactuals.tables import points_of, space_of_array, space_of_dataset
 from dlstudio.explain.limits import Cancel, Limit, whole_number
+from dlstudio.results import save
 
 if TYPE_CHECKING:
     from dlstudio.data.dataset import Dataset
+    from dlstudio.explain.session import Session
 
 __all__ = ["find_counterfactuals"]
 
@@ -81,6 +83,9 @@ def find_counterfactuals(
             short.
         progress: a bar over the steps of a long search, or a function called with steps done and all.
 
+    Returns:
+        What was found. That of a row of a run's data set is saved with it as ``results/counterfactuals-ROW.json``.
+
     Raises:
         DLStudioError: rows, names, constraints or targets that do not fit.
 
@@ -99,9 +104,10 @@ def find_counterfactuals(
     if norm not in NORMS:
         raise unknown_name("norm", norm, NORMS)
     constraints = _constraints(constraints)
-    run = ""
+    run, session = "", None
     if isinstance(model, str) or hasattr(model, "scalars"):
-        model, data, run = _of_run(model, data)
+        session = _of_run(model, data)
+        model, data, run = session.model, session.dataset, session.run.key
     if data is not None:
         space, at = _from_dataset(data, row, constraints, background, (*feature_names, *column_of_feature))
         class_names = data.class_names
@@ -151,7 +157,12 @@ def find_counterfactuals(
         run=run,
         n_evaluations=decision.n_evaluations,
     )
-    return dataclasses.replace(result, findings=findings(result, search.stopped), wall_s=time.perf_counter() - started)
+    result = dataclasses.replace(
+        result, findings=findings(result, search.stopped), wall_s=time.perf_counter() - started
+    )
+    if session is not None and at >= 0:
+        save(result, session.run.folder / "results", f"counterfactuals-{at}")
+    return result
 
 
 def _constraints(given: Any) -> Constraints:
@@ -163,13 +174,12 @@ def _constraints(given: Any) -> Constraints:
     return given
 
 
-def _of_run(run: Any, data: Any) -> tuple[Any, Dataset, str]:
+def _of_run(run: Any, data: Any) -> Session:
     from dlstudio.explain.session import Session
 
     if data is not None:
         raise DLStudioError("a run, which has its own data", "data= beside it", "Leave data out.")
-    session = Session(run)
-    return session.model, session.dataset, session.run.key
+    return Session(run)
 
 
 def _array(given: Any, what: str) -> Array:

@@ -62,7 +62,8 @@ def trace_influence(
         max_batch, max_seconds, progress, cancel: as in `dlstudio.explain`; there is no partial result.
 
     Returns:
-        Proponents and opponents of every row, and the self-influence of every training row.
+        Proponents and opponents of every row, and the self-influence of every training row. Those of a run are saved
+        with it as ``results/influence.json``, unless that is there for more rows.
 
     Raises:
         DLStudioError: checkpoints that do not fit the model, rows and targets that do not match, unknown layers.
@@ -85,6 +86,7 @@ def trace_influence(
         trace,
     )
     from dlstudio.explain.inspection.untouched import untouched
+    from dlstudio.explain.keeping import keep
     from dlstudio.explain.running import Runner, memory_named
     from dlstudio.runs.run import Run
 
@@ -93,12 +95,12 @@ def trace_influence(
     top = whole_number("top", top, 1, "Try top=10.")
     most_rows = 1024 if max_batch is None else whole_number("max_batch", max_batch, 1, "Try max_batch=1024.")
     layers = (layers,) if isinstance(layers, str) else layers
-    key, numbers, train_numbers = "", None, None
+    key, numbers, train_numbers, folder = "", None, None, None
     if not isinstance(model, torch.nn.Module):
         if not isinstance(model, (str, Run)):
             raise DLStudioError("a torch.nn.Module or a run", type(model).__name__, "Pass the module itself.")
         session, paths = _of_run(model)
-        data, key = session.dataset, session.run.key
+        data, key, folder = session.dataset, session.run.key, session.run.folder
         asked = rows if rows is not None else inputs  # the second argument of a run is row numbers, as in `explain`
         numbers = session.test_rows(ROWS_OF_A_RUN) if asked is None else session.checked_rows(asked)
         train_numbers, train = data.splits["train"], data.split("train")
@@ -153,7 +155,10 @@ def trace_influence(
         wall_s=time.perf_counter() - started,
     )
     guessed = [moment.label for moment in moments if moment.lr is None]
-    return dataclasses.replace(result, findings=tuple(findings_of(result, guessed)))
+    result = dataclasses.replace(result, findings=tuple(findings_of(result, guessed)))
+    if folder is not None:
+        keep(result, folder, "influence", lambda found: len(found.rows))
+    return result
 
 
 def _pair(model: nn.Module, inputs: Any, targets: Any, what: str) -> tuple[torch.Tensor, torch.Tensor]:

@@ -11,13 +11,14 @@ import numpy as np
 import numpy.typing as npt
 
 from dlstudio.errors import DLStudioError
+from dlstudio.explain.keeping import keep
 from dlstudio.explain.limits import Cancel, Halted, Limit, counted, whole_number
 from dlstudio.explain.methods import METHODS, method_named
 from dlstudio.explain.quality.agreement_result import AGREE, AgreementResult, findings_of, mean_of_pairs
 from dlstudio.explain.quality.ranks import centred_ranks, top_overlap
 from dlstudio.explain.result import Explanation, names_of
 from dlstudio.explain.words import UNSIGNED
-from dlstudio.results import Finding, save
+from dlstudio.results import Finding
 
 if TYPE_CHECKING:
     from dlstudio.explain.quality.subject import Subject
@@ -140,7 +141,7 @@ def compare_explanations(
     cut = () if n == len(subject.rows) else (_cut_short(n, len(subject.rows)),)
     result = dataclasses.replace(result, findings=(*findings_of(result), *cut))
     if subject.folder is not None:
-        save(result, subject.folder, "agreement")
+        keep(result, subject.folder, "agreement", lambda found: len(found.rows))
     return result
 
 

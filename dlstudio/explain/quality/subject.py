@@ -38,7 +38,7 @@ class Subject:
         background, baseline: what inputs are compared with, by methods that average and by those that do not.
         options: further arguments of `explain`.
         y_true: true targets of a run's rows, or None.
-        key, folder: the run's key, and where its results are kept; "" and None without a run.
+        key, folder: the run's key, and its folder; "" and None without a run.
     """
 
     model: Any
@@ -133,7 +133,7 @@ def _of_run(run: Any, rows: Any, target: Any, baselines: Any, options: Mapping[s
         options={**its_own, **options},
         y_true=dataset.targets[torch.from_numpy(chosen)].numpy(),
         key=session.run.key,
-        folder=session.run.folder / "results",
+        folder=session.run.folder,
     )
 
 
