@@ -33,13 +33,14 @@ MORE = "dlstudio, 500 orders"
 QUICK = ("dlstudio", MORE, "captum DeepLiftShap")
 FEW_FEATURES = 6
 """For a quick look only."""
-N_ROUNDS = 64
-"""Pairs of orders a background row that stand in for exact values where there are too many features for these."""
 GATED = ("saliency", "deep_lift", "deep_lift_shap", "lrp", "feature_ablation")
 """Methods whose own work is short, or whose hooks want the model traced, so that the gate weighs most."""
 MODELS = {"mlp": "mortgage", "cnn": "digits", "gru": "bikes_sequence", "transformer": "reviews"}
+N_ROUNDS = {"mlp": 1024, "cnn": 256, "gru": 128, "transformer": 64}
+"""Pairs of orders a background row that stand in for exact values where there are too many features for these."""
 N_FEW, N_WORDS = 10, 24
 """Background rows, and words of a text, for the models whose one evaluation takes long."""
+SEEDS = (2, 3, 4)
 
 
 def rows(session: Session) -> list[Row]:
@@ -274,7 +275,8 @@ def _gated(method: str, network: nn.Module, inputs: torch.Tensor, background: to
 def _at_equal_error(model: str, data: str, n_rows: int) -> dict[str, float]:
     """Time SHAP's explainers on a network of the studio, and ours once it errs no more than they do.
 
-    Both are compared with ours at `N_ROUNDS` pairs of other orders for every background row.
+    Both are compared with ours at `N_ROUNDS` pairs of other orders for every background row; errors are means over
+    several seeds of the largest error.
     """
     import torch
 
@@ -303,19 +305,26 @@ def _at_equal_error(model: str, data: str, n_rows: int) -> dict[str, float]:
         found = shapley(value, inputs, background, n_samples=n_samples, seed=seed, max_batch=4096)
         return found.values.flatten(1).double(), (time.perf_counter() - start) / n_rows * 1e3
 
-    reference, _ = ours(n_background * 2 * N_ROUNDS, seed=1)
+    most = n_background * 2 * N_ROUNDS[model]
+    reference, _ = ours(most, seed=1)
     with torch.no_grad():
         outputs = torch.cat([value(inputs), value(background)])
     scale = float(outputs.max() - outputs.min()) / 100
     figures: dict[str, float] = {}
-    for name, (theirs, theirs_ms) in _shap_on(network, at, value, inputs, background).items():
-        error = float((theirs.flatten(1) - reference).abs().max()) / scale
-        figures |= {f"{name} | error": error, f"{name} | theirs_ms": theirs_ms}
+
+    def error_of(found: list[tuple[torch.Tensor, float]]) -> float:
+        return sum(float((values.flatten(1) - reference).abs().max()) for values, _ in found) / len(found) / scale
+
+    def ms_of(found: list[tuple[torch.Tensor, float]]) -> float:
+        return sum(ms for _, ms in found) / len(found)
+
+    for name, theirs in _shap_on(network, at, value, inputs, background).items():
+        figures |= {f"{name} | error": error_of(theirs), f"{name} | theirs_ms": ms_of(theirs)}
         n_samples = 4
-        while n_samples <= n_background * N_ROUNDS:
-            values, ours_ms = ours(n_samples, seed=2)
-            if float((values - reference).abs().max()) / scale <= error:
-                figures |= {f"{name} | ours_ms": ours_ms, f"{name} | ratio": ours_ms / theirs_ms}
+        while n_samples <= most // 8:  # the stand-in has to be several times as exact
+            found = [ours(n_samples, seed) for seed in SEEDS]
+            if error_of(found) <= error_of(theirs):
+                figures |= {f"{name} | ours_ms": ms_of(found), f"{name} | ratio": ms_of(found) / ms_of(theirs)}
                 break
             n_samples *= 2
     return figures
@@ -323,8 +332,9 @@ def _at_equal_error(model: str, data: str, n_rows: int) -> dict[str, float]:
 
 def _shap_on(
     network: nn.Module, at: int, value: Callable[..., torch.Tensor], inputs: torch.Tensor, background: torch.Tensor
-) -> dict[str, tuple[torch.Tensor, float]]:
-    """Run those of SHAP's explainers that take this network: values (n, ...) and ms a row."""
+) -> dict[str, list[tuple[torch.Tensor, float]]]:
+    """Run those of SHAP's explainers that take this network, by several seeds: values (n, ...) and ms a row."""
+    import numpy as np
     import shap
     import torch
 
@@ -344,9 +354,11 @@ def _shap_on(
         runs["Deep"] = lambda: shap.DeepExplainer(network, background).shap_values(inputs, check_additivity=False)[
             ..., at
         ]
-    found = {}
-    for name, run in runs.items():
-        start = time.perf_counter()
-        values = torch.as_tensor(run()).double().reshape(inputs.shape)
-        found[name] = (values, (time.perf_counter() - start) / len(inputs) * 1e3)
+    found: dict[str, list[tuple[torch.Tensor, float]]] = {name: [] for name in runs}
+    for seed in SEEDS:
+        np.random.seed(seed)
+        for name, run in runs.items():
+            start = time.perf_counter()
+            values = torch.as_tensor(run()).double().reshape(inputs.shape)
+            found[name].append((values, (time.perf_counter() - start) / len(inputs) * 1e3))
     return found
