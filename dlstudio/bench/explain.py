@@ -266,7 +266,7 @@ def _gated(method: str, network: nn.Module, inputs: torch.Tensor, background: to
     from dlstudio.explain.explain import explain
     from dlstudio.explain.methods import METHODS
 
-    compared = {"baselines": background} if METHODS[method].reference == "background" else {}
+    compared: dict[str, Any] = {"baselines": background} if METHODS[method].reference == "background" else {}
     for rows in (inputs[:10], inputs):
         found = explain(network, rows, target=1, method=method, progress=False, **compared)
     return {"gate_percent": 100 * found.gate_s / (found.wall_s - found.gate_s)}
