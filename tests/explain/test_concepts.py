@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import itertools
 import threading
 
 import numpy as np
@@ -226,20 +225,6 @@ def test_the_same_seed_gives_the_same_and_batches_do_not_matter(model):
     np.testing.assert_array_equal(first.scores, again.scores)
     np.testing.assert_array_equal(first.p_value, again.p_value)
     assert not np.array_equal(first.random_scores, other.random_scores)
-
-
-def test_holm_is_that_of_its_definition():
-    from dlstudio.explain.concepts.explain_concepts import _holm
-
-    p = np.array([0.01, 0.04, 0.03, 0.6])
-    levels = np.linspace(0, 1, 10_001)
-
-    def rejected(level: float) -> set[int]:
-        steps = itertools.takewhile(lambda k: sorted(p)[k] <= level / (4 - k) + 1e-12, range(4))
-        return {int(np.argsort(p)[k]) for k in steps}
-
-    smallest = [min(level for level in levels if at in rejected(level)) for at in range(4)]
-    np.testing.assert_allclose(_holm(p), smallest, atol=1e-4)
 
 
 @pytest.mark.parametrize("kind", ["cnn", "gru", "text"])

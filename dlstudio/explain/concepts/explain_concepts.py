@@ -19,6 +19,7 @@ import numpy.typing as npt
 from dlstudio.errors import DLStudioError
 from dlstudio.explain.limits import Cancel, Halted, Limit, whole_number
 from dlstudio.results import Finding, Result
+from dlstudio.stats import holm
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -186,7 +187,7 @@ def explain_concepts(
         random_scores=random_scores,
         chance=chance,
         p_value=p_value,
-        p_adjusted=_holm(p_value),
+        p_adjusted=holm(p_value),
         accuracy=accuracy,
         layer=found[0],
         target=_target_words(products.target, products.n_outputs, class_names),
@@ -238,13 +239,6 @@ def _compare(scores: Array, random_scores: Array, seed: int) -> tuple[Array, tup
     as_far = (np.abs(draws - 0.5)[None] >= distance - 1e-9).sum(axis=1)
     half_width = float(np.quantile(np.abs(draws - 0.5), 1 - ALPHA))
     return (1 + as_far) / (1 + N_DRAWS), (0.5 - half_width, 0.5 + half_width)
-
-
-def _holm(p_value: Array) -> Array:
-    order = np.argsort(p_value, kind="stable")
-    adjusted = np.empty_like(p_value)
-    adjusted[order] = np.minimum(1, np.maximum.accumulate(p_value[order] * np.arange(len(order), 0, -1)))
-    return adjusted
 
 
 def _target_words(chosen: list[int], n_outputs: int, class_names: Sequence[str]) -> str:
