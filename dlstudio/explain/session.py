@@ -18,9 +18,9 @@ from dlstudio.data.prepare import prepare
 from dlstudio.errors import DLStudioError
 from dlstudio.explain.columns import TableColumn, edited, read_columns
 from dlstudio.explain.explaining import explain_inputs
-from dlstudio.explain.keeping import keep
 from dlstudio.explain.methods import METHODS
 from dlstudio.explain.result import Explanation
+from dlstudio.runs.kept import keep
 from dlstudio.runs.run import Run, open_run
 from dlstudio.training import checkpoint
 
@@ -262,7 +262,7 @@ def explain_run(run: Run | str, rows: Any = None, **options: Any) -> Explanation
     """
     session = Session(run)
     found = session.explain(rows, **options)
-    keep(found, session.run.folder, f"{PREFIX}{found.method}", len)
+    keep(found, f"{PREFIX}{found.method}", folder=session.run.folder, n_rows=len)
     return found
 
 

@@ -86,8 +86,8 @@ def trace_influence(
         trace,
     )
     from dlstudio.explain.inspection.untouched import untouched
-    from dlstudio.explain.keeping import keep
     from dlstudio.explain.running import Runner, memory_named
+    from dlstudio.runs.kept import keep
     from dlstudio.runs.run import Run
 
     started = time.perf_counter()
@@ -157,7 +157,7 @@ def trace_influence(
     guessed = [moment.label for moment in moments if moment.lr is None]
     result = dataclasses.replace(result, findings=tuple(findings_of(result, guessed)))
     if folder is not None:
-        keep(result, folder, "influence", lambda found: len(found.rows))
+        keep(result, "influence", folder=folder, n_rows=lambda found: len(found.rows))
     return result
 
 

@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 
 from dlstudio.errors import DLStudioError
-from dlstudio.explain.keeping import keep
 from dlstudio.explain.limits import Cancel, Halted, Limit, counted, whole_number
 from dlstudio.explain.methods import METHODS, method_named
 from dlstudio.explain.quality.agreement_result import AGREE, AgreementResult, findings_of, mean_of_pairs
@@ -19,6 +18,7 @@ from dlstudio.explain.quality.ranks import centred_ranks, top_overlap
 from dlstudio.explain.result import Explanation, names_of
 from dlstudio.explain.words import UNSIGNED
 from dlstudio.results import Finding
+from dlstudio.runs.kept import keep
 
 if TYPE_CHECKING:
     from dlstudio.explain.quality.subject import Subject
@@ -141,7 +141,7 @@ def compare_explanations(
     cut = () if n == len(subject.rows) else (_cut_short(n, len(subject.rows)),)
     result = dataclasses.replace(result, findings=(*findings_of(result), *cut))
     if subject.folder is not None:
-        keep(result, subject.folder, "agreement", lambda found: len(found.rows))
+        keep(result, "agreement", folder=subject.folder, n_rows=lambda found: len(found.rows))
     return result
 
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dlstudio.errors import DLStudioError, unknown_name
-from dlstudio.explain.keeping import keep
 from dlstudio.explain.limits import Cancel, Halted, Limit, counted, whole_number
 from dlstudio.explain.quality.scores import QualityResult, findings_of
 from dlstudio.explain.result import Explanation
+from dlstudio.runs.kept import keep
 
 if TYPE_CHECKING:
     from dlstudio.explain.quality.subject import Subject
@@ -158,7 +158,8 @@ def score_explanation(
     )
     result = dataclasses.replace(result, findings=tuple(findings_of(result)))
     if subject.folder is not None:
-        keep(result, subject.folder, f"quality-{result.method}", lambda found: len(found.settings["target"]))
+        name = f"quality-{result.method}"
+        keep(result, name, folder=subject.folder, n_rows=lambda found: len(found.settings["target"]))
     return result
 
 
