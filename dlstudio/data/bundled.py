@@ -45,7 +45,8 @@ GARMENTS = (
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
 )  # fmt: skip
 
-MORTGAGE_SENSITIVE = ("white", "black", "hispan", "male", "married", "old")
+MORTGAGE_SENSITIVE = ("race", "sex", "married", "old", "white", "black", "hispan", "male")
+"""Race and sex are read from the columns of 0 and 1 that follow."""
 # Made by the lender's decision or after it: the outcome itself, who bought the loan afterwards, whether the
 # insurer went along, the officer's own verdict on the credit history, and how often the file was reviewed.
 MORTGAGE_LEAKS = ("action", "reject", "typur", "inson", "gdlin", "review")
@@ -82,9 +83,17 @@ def mortgage(seed: int) -> Dataset:
         class_names=("denied", "approved"),
         categorical=MORTGAGE_CODES,
         sensitive=MORTGAGE_SENSITIVE,
-        frame=partial(_read_csv, path),
+        frame=partial(_read_mortgage, path),
         seed=seed,
     )
+
+
+def _read_mortgage(path: Path) -> pd.DataFrame:
+    frame = _read_csv(path)
+    names = {"white": "white", "black": "black", "hispan": "Hispanic"}
+    frame["race"] = frame[list(names)].idxmax(axis=1).map(names)  # exactly one is 1
+    frame["sex"] = frame["male"].map({0: "female", 1: "male"})
+    return frame
 
 
 def employment(seed: int) -> Dataset:

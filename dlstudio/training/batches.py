@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from dlstudio.data.dataset import Dataset, StreamedDataset
+from dlstudio.data.weights import row_weights
 from dlstudio.errors import DLStudioError
 from dlstudio.training import rng
 from dlstudio.training.recipe import Recipe
@@ -31,7 +32,7 @@ class Batches(ABC):
 
     Args:
         dataset: the data.
-        recipe: its `batch_size`, `accumulate`, `balanced_sampler` and `seed` count.
+        recipe: its `batch_size`, `accumulate`, `balanced_sampler`, `reweigh` and `seed` count.
         device: where batches are needed.
         rank: of this process.
         world: number of processes; every one gets its part of each batch.
@@ -49,6 +50,7 @@ class Batches(ABC):
         self.rows = {name: rows for name, rows in self._splits(dataset).items() if len(rows)}
         if "train" not in self.rows:
             raise DLStudioError("rows to train on", f"an empty training part of {dataset.name!r}", "Give it rows.")
+        self._weights = torch.from_numpy(row_weights(dataset, recipe.reweigh)) if recipe.reweigh else None
         self._rows_per_step = recipe.batch_size * recipe.accumulate
         self.steps_per_epoch = -(-len(self.rows["train"]) // self._rows_per_step)
 
@@ -77,11 +79,13 @@ class Batches(ABC):
 
     def _order(self, epoch: int) -> torch.Tensor:
         rows, generator = self.rows["train"], rng.own_generator(self.recipe.seed, epoch)
-        if not self.recipe.balanced_sampler:
+        weights = self._weights
+        if self.recipe.balanced_sampler:
+            targets = self.targets_of("train")
+            weights = 1 / torch.bincount(targets).double()[targets]
+        if weights is None:
             return rows[torch.randperm(len(rows), generator=generator)]
-        targets = self.targets_of("train")
-        counts = torch.bincount(targets).double()
-        edges = (1 / counts[targets]).cumsum(0)
+        edges = weights.cumsum(0)
         drawn = torch.rand(len(rows), generator=generator, dtype=torch.float64) * edges[-1]
         return rows[torch.searchsorted(edges, drawn).clamp_(max=len(rows) - 1)]
 

@@ -91,6 +91,8 @@ class Recipe:
         "bool", "Regularisation", "Class weights", "Weigh the loss against class imbalance.", False)
     balanced_sampler: bool = described(
         "bool", "Regularisation", "Balanced sampler", "Draw every class equally often.", False)
+    reweigh: tuple[str, ...] = described(
+        "names", "Regularisation", "Reweigh by", "Sensitive columns: draw rows so that groups share classes alike.", ())
     compile: bool = described(
         "bool", "Machine", "Compile", "Compile the model with torch.compile.", False)
     watch_every: int | None = described(
@@ -127,6 +129,12 @@ class Recipe:
             )
         if self.precision == "16-mixed" and self.device == "cpu":
             raise precision_needs_cuda("device='cpu'")
+        if self.reweigh and self.balanced_sampler:
+            raise DLStudioError(
+                "one rule by which rows are drawn",
+                "reweigh and balanced_sampler together",
+                "Switch one off; class_weights=True beside reweigh weighs classes too.",
+            )
         if self.class_weights and self.balanced_sampler:
             raise DLStudioError(
                 "one remedy against class imbalance",
@@ -154,7 +162,7 @@ class Recipe:
         values = {field.name: getattr(self, field.name) for field in self.schema()}
         values["data"] = self.data if isinstance(self.data, str) else describe(self.data)
         values["model"] = self.model if isinstance(self.model, str) else describe(self.model)
-        values["sensitive"] = list(self.sensitive)
+        values["sensitive"], values["reweigh"] = list(self.sensitive), list(self.reweigh)
         values["model_options"] = {
             name: value if is_json(value) else describe(value) for name, value in self.model_options.items()
         }

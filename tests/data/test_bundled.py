@@ -58,7 +58,7 @@ def test_mortgage_approval_rates(sets: dict[str, Dataset]) -> None:
     data = sets["mortgage"]
     frame = data.frame
     assert frame is not None
-    assert frame.shape == (1989, 59)
+    assert frame.shape == (1989, 59 + 2)  # race and sex in words
     assert round(float(data.targets.double().mean()), 6) == 0.877325
     expected = {
         "white": (1681, 0.908388),
@@ -69,6 +69,24 @@ def test_mortgage_approval_rates(sets: dict[str, Dataset]) -> None:
         group = frame.approve[frame[column] == 1]
         assert (len(group), round(group.mean(), 6)) == (n, rate)
     assert round(frame.approve[frame.white == 0].mean(), 6) == 0.707792
+    assert frame.race.value_counts().to_dict() == {"white": 1681, "black": 197, "Hispanic": 111}
+    assert (frame.race == "black").equals(frame.black == 1) and (frame.sex == "male").equals(frame.male == 1)
+    assert frame.sex.isna().equals(frame.male.isna())
+
+
+def test_mortgage_gives_the_regressions_of_the_textbook(sets: dict[str, Dataset]) -> None:
+    # Wooldridge, chapter 7, exercise C8: approval by race alone, and with 14 properties of loan and applicant.
+    frame = sets["mortgage"].frame
+    assert frame is not None
+    controls = (
+        "hrat", "obrat", "loanprc", "unem", "male", "married", "dep", "sch", "cosign", "chist", "pubrec", "mortlat1",
+        "mortlat2", "vr",
+    )  # fmt: skip
+    for names, n, wanted in (((), 1989, 0.20060), (controls, 1971, 0.1288)):
+        whole = frame[["approve", "white", *names]].dropna().astype(float)
+        design = np.column_stack([np.ones(len(whole)), whole[["white", *names]].to_numpy()])
+        found = np.linalg.lstsq(design, whole["approve"].to_numpy(), rcond=None)[0][1]
+        assert (len(whole), round(float(found), len(str(wanted)) - 2)) == (n, wanted)
 
 
 def test_mortgage_shows_the_model_neither_outcome_nor_protected_attributes(sets: dict[str, Dataset]) -> None:

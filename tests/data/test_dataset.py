@@ -107,4 +107,4 @@ def test_a_dataset_travels_to_another_process(pickler: object) -> None:
     data = load("mortgage")
     copy = pickle.loads(pickler.dumps(data))  # type: ignore[attr-defined]
     assert copy.fingerprint == data.fingerprint == fingerprint(copy.inputs, copy.targets, copy.splits)
-    assert copy.frame.shape == (1989, 59)
+    assert copy.frame.shape == (1989, 61)
