@@ -27,11 +27,12 @@ BENCHMARKS = {
     "live": "The kernel's part of a live view",
     "start": "Starting",
     "explain": "Explaining",
+    "fairness": "Auditing fairness",
 }
 """Name to heading; each is a module of this package with ``rows(session)`` and ``measure(...)``."""
 PACKAGES = (
     "torch", "mlflow", "tensorboard", "tensorboardX", "wandb", "aim", "trackio", "lightning", "accelerate", "captum",
-    "shap",
+    "shap", "fairlearn",
 )  # fmt: skip
 
 

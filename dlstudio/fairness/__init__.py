@@ -1,0 +1,1 @@
+"""Assess fairness with its uncertainty, and mitigate what was found."""

@@ -1,0 +1,258 @@
+"""Audit fairness: metrics of groups, and gaps between them with what can be said of each."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dlstudio import stats
+from dlstudio.errors import DLStudioError, unknown_name
+from dlstudio.fairness import by_group, gaps
+from dlstudio.fairness.evidence import Clusters
+from dlstudio.fairness.groups import Groups, columns_of, grouped
+from dlstudio.fairness.inputs import Outcome, read_arrays
+from dlstudio.fairness.result import FairnessAudit, table_of
+from dlstudio.fairness.tables import Tables
+from dlstudio.fairness.words import findings_of
+from dlstudio.runs.kept import keep
+from dlstudio.runs.run import Run
+
+if TYPE_CHECKING:
+    from dlstudio.training.predicted import Predicted
+
+__all__ = ["audit_fairness"]
+
+MOST_COLUMNS = 3
+
+
+def audit_fairness(
+    y_true: Any,
+    y_pred: Any = None,
+    *,
+    y_score: Any = None,
+    sensitive_features: Any = None,
+    clusters: Any = None,
+    bins: Mapping[str, int | Sequence[float]] | None = None,
+    intersections: int = 2,
+    reference: Any = None,
+    threshold: float = 0.0,
+    threshold_ratio: float | None = None,
+    level: float = 0.95,
+    min_denominator: int = 10,
+    positive: Any = None,
+    n_resamples: int = 1000,
+    seed: int = 0,
+    split: str = "test",
+) -> FairnessAudit:
+    """Compare what a model does to groups of people, and say of each gap whether the data show it.
+
+    A gap is shown if the permutation test rejects that there is none, adjusted for all pairs and criteria, and its
+    interval lies beyond the threshold. Groups in which fewer than `min_denominator` rows could count are not compared.
+
+    Args:
+        y_true: the targets (n,), or a run, whose stored predictions are taken. Strings, booleans and integers are
+            classes; floats, and integers with more than 20 different values and no scores, are quantities.
+        y_pred: the predictions (n,).
+        y_score: predicted probabilities of the positive class (n,), or of every class (n, classes).
+        sensitive_features: columns that say who belongs to which group: a DataFrame, Series, mapping or array; for a
+            run names of its columns, its own sensitive columns by default. Missing values are a group, "missing".
+        clusters: (n,) which rows belong together, such as those of one person, or the name of a run's column. Whole
+            clusters are then drawn anew and exchanged.
+        bins: by column of numbers, how many groups to make of it, or their edges.
+        intersections: up to how many columns to combine, at most 3; each combination of groups is compared with
+            everybody else. 1 for none.
+        reference: a group to compare all others with, or one by column; None compares all pairs, the larger group as
+            the reference.
+        threshold: the size up to which a gap does not matter, in the unit of the metric.
+        threshold_ratio: the ratio from which on it does not, such as 0.8, the four-fifths rule; None for 1.
+        level: of confidence; 1 - `level` is the largest probability of showing any gap that is not there, once for
+            all pairs and criteria of single columns, and once for all intersections.
+        min_denominator: rows that could count which both groups need.
+        positive: the label or name of the positive class; None takes 1.
+        n_resamples, seed: of what has no closed form: AUC and calibration error, and everything with clusters.
+        split: which part of a run, ``"test"`` or ``"val"``.
+
+    Returns:
+        Metrics of groups, gaps, intersections, and what follows in words. Those of a run are saved with it as
+        ``results/fairness.json``.
+
+    Raises:
+        DLStudioError: lengths differ, labels, scores or sensitive columns are not as they have to be, or a run has no
+            stored predictions.
+
+    Example:
+        >>> a = dls.audit_fairness(y_true, y_pred, sensitive_features=frame[["race"]])
+        >>> a.gaps[a.gaps.group == "overall"]
+        >>> dls.audit_fairness("my-run", sensitive_features=["black"], intersections=1).verdict
+        'gap shown'
+
+    References:
+        Hardt, Price and Srebro, Equality of opportunity in supervised learning (2016); Newcombe, Interval estimation
+        for the difference between independent proportions (1998); Holm, A simple sequentially rejective multiple test
+        procedure (1979).
+    """
+    started = time.perf_counter()
+    predicted = _predicted(y_true, y_pred, y_score, split)
+    if predicted is not None:
+        y_true, y_pred, y_score = predicted.y_true, predicted.y_pred, predicted.y_score
+        positive, y_score = _class_of_run(predicted, positive, y_score)
+    _check(level, threshold, threshold_ratio, min_denominator, n_resamples, intersections)
+    subject = read_arrays(
+        y_true,
+        y_pred,
+        y_score,
+        positive=positive,
+        task=None if predicted is None else predicted.task,
+        names=() if predicted is None else predicted.class_names,
+    )
+    n_given = len(subject.kept) + sum(subject.dropped.values())
+    singles = _singles(sensitive_features, predicted, n_given, subject.kept, bins or {})
+    together = _clusters(clusters, predicted, n_given, subject.kept, n_resamples, seed)
+    work = Tables(
+        subject=subject, clusters=together, level=level, min_denominator=min_denominator, n_draws=n_resamples, seed=seed
+    )
+    judge = gaps.Judge(
+        level=level, threshold=float(threshold), threshold_ratio=threshold_ratio, scale=_scale(subject.outcomes[0])
+    )
+    evidence = {(one.feature, o.name): work.evidence(one, o) for one in singles for o in subject.outcomes}
+    family = [
+        compared
+        for one in singles
+        for o in subject.outcomes
+        for compared in gaps.compare(
+            one.feature, o.name, one.names, evidence[one.feature, o.name],
+            gaps.pairs_of(one.sizes, _reference(reference, one, singles)), min_denominator,
+        )
+    ]  # fmt: skip
+    codes = np.stack([one.codes for one in singles]).astype(np.int16)
+    audit = FairnessAudit(
+        task=subject.task,
+        features=tuple(one.feature for one in singles),
+        group_names=tuple(one.names for one in singles),
+        codes=codes,
+        rows=subject.kept if predicted is None else predicted.rows[subject.kept],
+        positive=subject.positive,
+        groups_table=table_of(by_group.COLUMNS, work.groups(singles, evidence)),
+        gaps_table=table_of(gaps.COLUMNS, judge.rows(family)),
+        intersections_table=work.intersections(singles, min(intersections, len(singles)), judge),
+        level=level,
+        threshold=float(threshold),
+        threshold_ratio=threshold_ratio,
+        min_denominator=min_denominator,
+        n_clusters=0 if together is None else together.n,
+        n_resamples=n_resamples,
+        seed=seed,
+        dropped=subject.dropped,
+        run="" if predicted is None else predicted.run,
+        data="" if predicted is None else predicted.data,
+        split="" if predicted is None else predicted.split,
+    )
+    mixed = [one.feature for one in singles if together is not None and together.groups(one.codes) is None]
+    audit = dataclasses.replace(audit, findings=tuple(findings_of(audit, mixed)), wall_s=time.perf_counter() - started)
+    return keep(audit, "fairness")
+
+
+def _predicted(y_true: Any, y_pred: Any, y_score: Any, split: str) -> Predicted | None:
+    if not isinstance(y_true, (Run, str)):
+        return None
+    if y_pred is not None or y_score is not None:
+        raise DLStudioError("a run, or arrays", "a run with y_pred or y_score", "Pass the run alone, or arrays alone.")
+    from dlstudio.training.predicted import predictions_of
+
+    return predictions_of(y_true, split)
+
+
+def _class_of_run(predicted: Predicted, positive: Any, y_score: Any) -> tuple[Any, Any]:
+    """Turn the probability of class 1 round where class 0 is the positive one."""
+    if predicted.task != "binary" or positive is None or positive in (1, predicted.class_names[1]):
+        return positive, y_score
+    return positive, None if y_score is None else 1 - y_score
+
+
+def _check(
+    level: float, threshold: float, threshold_ratio: float | None, min_denominator: int, n_resamples: int, most: int
+) -> None:
+    stats.wilson(1, 2, level)  # refuses what is no level
+    if not threshold >= 0:
+        raise DLStudioError("a threshold of 0 or more", f"threshold={threshold!r}", "Try 0.05, five points of a rate.")
+    if threshold_ratio is not None and not 0 < threshold_ratio <= 1:
+        raise DLStudioError("a ratio above 0, up to 1", f"threshold_ratio={threshold_ratio!r}", "Try 0.8.")
+    for name, value, least in (("min_denominator", min_denominator, 1), ("n_resamples", n_resamples, 100)):
+        if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < least:
+            raise DLStudioError(f"{name} of {least} or more", f"{name}={value!r}", "Leave it out for the default.")
+    if most not in range(MOST_COLUMNS + 1):
+        raise DLStudioError(
+            f"intersections of up to {MOST_COLUMNS} columns", f"intersections={most!r}", "Use 2 or 3, or 1 for none."
+        )
+
+
+def _singles(given: Any, predicted: Predicted | None, n: int, kept: Any, bins: Mapping[str, Any]) -> list[Groups]:
+    frame = None if predicted is None else predicted.frame
+    if given is None and predicted is not None:
+        given = list(predicted.sensitive)
+    if given is None or isinstance(given, list) and not given:
+        raise DLStudioError(
+            "the sensitive columns",
+            "none",
+            "Pass sensitive_features=frame[['race', 'sex']], or names of a run's columns.",
+        )
+    columns = columns_of(given, n, frame)
+    for name in bins:
+        if name not in columns:
+            raise unknown_name("column of bins", name, columns)
+    return [
+        grouped(name, column.iloc[kept] if hasattr(column, "iloc") else np.asarray(column)[kept], bins.get(name))
+        for name, column in columns.items()
+    ]
+
+
+def _clusters(given: Any, predicted: Predicted | None, n: int, kept: Any, n_draws: int, seed: int) -> Clusters | None:
+    if given is None:
+        return None
+    import pandas as pd
+
+    if isinstance(given, str):
+        if predicted is None or predicted.frame is None or given not in predicted.frame.columns:
+            known = () if predicted is None or predicted.frame is None else map(str, predicted.frame.columns)
+            raise unknown_name("column of clusters", given, known)
+        given = predicted.frame[given]
+    values = pd.Series(np.asarray(given))
+    if len(values) != n:
+        raise DLStudioError(f"a cluster for each of the {n:,} rows", f"{len(values):,}", "Pass one label per row.")
+    codes, names = pd.factorize(values.iloc[kept])
+    if (codes < 0).any():
+        raise DLStudioError(
+            "a cluster for every row",
+            f"{int((codes < 0).sum()):,} missing",
+            "Give rows on their own a label of their own.",
+        )
+    if len(names) < 2:
+        raise DLStudioError("two clusters or more", f"{len(names)}", "Leave clusters out.")
+    return Clusters(codes=codes.astype(np.int64), n=len(names), n_draws=n_draws, seed=seed)
+
+
+def _reference(given: Any, one: Groups, singles: Sequence[Groups]) -> int | None:
+    if given is None:
+        return None
+    by_column = given if isinstance(given, Mapping) else {singles[0].feature: given}
+    if not isinstance(given, Mapping) and len(singles) > 1:
+        raise DLStudioError(
+            "a reference group by column", f"reference={given!r}", f"Pass reference={{{one.feature!r}: {given!r}}}."
+        )
+    for column in by_column:
+        if column not in [each.feature for each in singles]:
+            raise unknown_name("sensitive column", column, [each.feature for each in singles])
+    if one.feature not in by_column:
+        return None
+    name = str(by_column[one.feature])
+    if name not in one.names:
+        raise unknown_name("group", name, one.names)
+    return one.names.index(name)
+
+
+def _scale(outcome: Outcome) -> float:
+    return 1.0 if outcome.y_true.dtype.kind == "b" else float(outcome.y_true.std())

@@ -1,0 +1,49 @@
+"""Reweighing: weights of training rows with which outcome and group are independent."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dlstudio.data.weights import independence_weights
+from dlstudio.errors import DLStudioError
+from dlstudio.fairness.mitigation.naming import group_names
+
+__all__ = ["reweigh"]
+
+
+def reweigh(y: Any, sensitive_features: Any) -> npt.NDArray[np.float64]:
+    """Return a weight per training row; with them every group has the same share of every class.
+
+    Multiply each row's loss by its weight, or draw rows in proportion to it, which ``Recipe(reweigh=("race",))`` does.
+    Only training needs the sensitive feature, not prediction. The weights mitigate what labels and groups have to do
+    with each other; a model may still tell groups apart, so audit it again.
+
+    Args:
+        y: (n,) classes, of any values.
+        sensitive_features: (n,) groups, or several columns, whose combinations are the groups; missing values are a
+            group of their own.
+
+    Returns:
+        float64 (n,), P(group) P(class) / P(group, class); their mean is 1.
+
+    Raises:
+        DLStudioError: lengths differ, `y` are quantities, or a group has no row of a class.
+
+    Example:
+        >>> w = reweigh(y, frame["race"])
+        >>> loss = (w * cross_entropy(model(x), y, reduction="none")).mean()
+
+    References:
+        Kamiran and Calders, Data preprocessing techniques for classification without discrimination (2012).
+    """
+    labels = np.asarray(y)
+    if labels.ndim != 1:
+        raise DLStudioError("one class a row", f"shape {labels.shape}", "Pass y (n,).")
+    if labels.dtype.kind == "f" and not np.array_equal(labels, np.round(labels)):
+        raise DLStudioError(
+            "classes", "quantities", "Reweighing makes shares of classes equal; bin the quantity first."
+        )
+    return independence_weights(labels, group_names(sensitive_features, len(labels))[1])

@@ -1,0 +1,220 @@
+"""Operating points are judged on rows that nothing was fitted on, and their cost in words is the numbers' own."""
+
+from __future__ import annotations
+
+import fairlearn.metrics
+import numpy as np
+import pytest
+from sklearn.metrics import accuracy_score
+
+import dlstudio as dls
+from dlstudio import results, stats
+from dlstudio.errors import DLStudioError
+from dlstudio.fairness.mitigation.trade_off import trade_off
+from dlstudio.fairness.mitigation.trade_off_result import TradeOff
+from dlstudio.runs.run import Run
+from dlstudio.training.predicted import predictions_of
+
+CRITERIA = ("demographic_parity_difference", "equal_opportunity_difference", "equalized_odds_difference")
+
+
+def data(n: int = 3000, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    generator = np.random.default_rng(seed)
+    g = generator.choice(["a", "b", "c"], n, p=[0.5, 0.35, 0.15])
+    z = generator.normal(size=n) + 0.9 * (g == "a")
+    score = 1 / (1 + np.exp(-2 * z))
+    return (generator.random(n) < score).astype(int), score, g
+
+
+@pytest.fixture(scope="module")
+def found() -> TradeOff:
+    y, score, g = data()
+    variants = {"blurred": score * 0.5 + 0.25, "none": score * 0}
+    return trade_off(y, score, sensitive_features={"race": g}, variants=variants)
+
+
+@pytest.mark.parametrize("criterion", CRITERIA)
+def test_points_are_what_fairlearn_and_sklearn_say_of_the_judged_half(criterion: str) -> None:
+    y, score, g = data(seed=3)
+    other = np.clip(score + 0.1, 0, 1)
+    t = trade_off(y, score, sensitive_features=g, criterion=criterion, variants={"other": other}, seed=5)
+    # Find the judged half by itself: the other half is where thresholds were found.
+    halves = halves_of(y, g, seed=5)
+    for at in range(len(t)):
+        places = np.searchsorted(t.groups, g)
+        given = other if t.names[at] == "other" else score
+        decided = (given >= t.thresholds[at][places]).astype(int)
+        judge = ~halves
+        assert t.accuracy[at] == pytest.approx(accuracy_score(y[judge], decided[judge]))
+        gap = getattr(fairlearn.metrics, criterion)(y[judge], decided[judge], sensitive_features=g[judge])
+        assert t.gap[at] == pytest.approx(gap)
+        if t.kinds[at] != "variant":
+            gap = getattr(fairlearn.metrics, criterion)(y[halves], decided[halves], sensitive_features=g[halves])
+            assert t.fit_gap[at] == pytest.approx(gap)
+            assert t.fit_accuracy[at] == pytest.approx(accuracy_score(y[halves], decided[halves]))
+
+
+def halves_of(y: np.ndarray, g: np.ndarray, seed: int) -> np.ndarray:
+    """Rows that thresholds are found on: half of every group and class."""
+    generator = np.random.default_rng(seed)
+    fit = np.zeros(len(y), dtype=bool)
+    for number, (group, label) in enumerate((group, label) for group in np.unique(g) for label in (0, 1)):
+        rows = generator.permutation(np.flatnonzero((g == group) & (y == label)))
+        fit[rows[: (len(rows) + number % 2) // 2]] = True
+    return fit
+
+
+def test_thresholds_keep_their_limit_where_they_were_found_and_smaller_gaps_cost_more(found: TradeOff) -> None:
+    chosen = np.array(found.kinds) == "thresholds"
+    assert chosen.sum() > 10
+    assert (found.fit_gap[chosen] <= found.limits[chosen] + 1e-12).all()
+    assert (np.diff(found.fit_accuracy[chosen]) <= 1e-12).all() and (np.diff(found.limits[chosen]) < 0).all()
+    assert found.fit_accuracy[1] >= found.fit_accuracy[0], "as much gap as before never costs accuracy"
+    assert found.gap[chosen][-1] < 0.3 * found.gap[0]
+    assert abs(found.n_fit - found.n_rows) <= 3 and found.n_fit + found.n_rows == 3000
+
+
+def test_intervals_are_newcombes_wilsons_and_students(found: TradeOff) -> None:
+    for at in range(len(found)):
+        total = found.counts[at].sum(axis=0)
+        right = total[0] - total[1] - total[2] + 2 * total[3]
+        low, high = stats.wilson(right, total[0])
+        assert (found.accuracy_low[at], found.accuracy_high[at]) == pytest.approx((low, high))
+        least, most = found.pair[at]
+        n, selected = found.counts[at, :, 0], found.counts[at, :, 2]
+        low, high = stats.difference_interval(selected[most], n[most], selected[least], n[least])
+        assert (found.gap_low[at], found.gap_high[at]) == pytest.approx((low, high))
+        rates = selected / n
+        assert rates[most] - rates[least] == pytest.approx(found.gap[at]) == rates.max() - rates.min()
+        np.testing.assert_allclose(found.selection_change[at, :, 0], rates - found.selection_rate[0])
+        assert found.accuracy_change[at, 0] == pytest.approx(found.accuracy[at] - found.accuracy[0])
+    from scipy.stats import ttest_1samp
+
+    y, score, g = data()
+    judge = ~halves_of(y, g, seed=0)
+    at = found.choose(0.05)
+    places = np.searchsorted(found.groups, g)[judge]
+    after, before = score[judge] >= found.thresholds[at][places], score[judge] >= 0.5
+    change = ((after == (y[judge] == 1)).astype(float) - (before == (y[judge] == 1))).astype(float)
+    expected = ttest_1samp(change, 0).confidence_interval()
+    np.testing.assert_allclose(found.accuracy_change[at, 1:], [expected.low, expected.high])
+    moved = (after.astype(float) - before)[places == 1]
+    expected = ttest_1samp(moved, 0).confidence_interval()
+    np.testing.assert_allclose(found.selection_change[at, 1, 1:], [expected.low, expected.high])
+
+
+def test_choosing_looks_at_the_fitted_half_only(found: TradeOff) -> None:
+    for limit in (0.02, 0.1, 0.2):
+        at = found.choose(limit)
+        fits = found.fit_gap <= limit
+        assert fits[at] and found.fit_accuracy[at] == found.fit_accuracy[fits].max()
+    assert found.kinds[found.choose(0)] == "thresholds", "the nearest there is"
+    assert found.choose(1.0) == int(np.nanargmax(found.fit_accuracy))
+
+
+def test_the_cost_in_words_is_that_of_the_numbers(found: TradeOff) -> None:
+    at = found.choose(0.05)
+    said = " ".join(found.words(at))
+    place = found.groups.index("b")
+    change = found.selection_change[at, place] * 100
+    assert f"raises the share of '1' for race b by {change[0]:.1f} points" in said
+    assert f"from {found.selection_rate[0, place]:.1%} to {found.selection_rate[at, place]:.1%}" in said
+    assert f"{change[1]:+.1f} to {change[2]:+.1f}" in said and f"{found.counts[at, place, 0]:,} rows" in said
+    assert f"It costs {-found.accuracy_change[at, 0] * 100:.1f} points of accuracy" in said
+    assert f"{found.gap[at]:.3f}" in said and "need to know race" in said
+    assert "do not need race" in found.words(0)[-1] and "do not need race" in found.words(len(found) - 1)[-1]
+    assert found.needs_sensitive_feature[at] and not found.needs_sensitive_feature[0]
+    for word in ("illegal", "unlawful", "discriminat", "debias", "unbiased", "fix "):
+        assert word not in said.lower()
+
+
+def test_a_point_that_decides_nothing_is_told(found: TradeOff) -> None:
+    told = [f for f in found.findings if f.code == "DLS363"]
+    assert len(told) == 1 and "None: gives '1' to nobody" in told[0].sentence
+    assert found.gap[-1] == 0 and found.names[-1] == "none"
+
+
+def test_groups_too_small_are_named_and_make_no_gap() -> None:
+    y, score, g = data(1000)
+    g = g.astype(object)
+    g[:12] = "few"
+    t = trade_off(y, score, sensitive_features=g)
+    assert [name for name, shared in zip(t.groups, t.shared, strict=True) if shared] == ["few"]
+    assert any(f.code == "DLS361" and "few" in f.sentence for f in t.findings)
+    assert t.groups.index("few") not in t.pair
+    assert (t.thresholds[:, t.groups.index("few")] == 0.5).all()
+
+
+def test_thresholds_from_few_rows_that_do_not_carry_over_are_told() -> None:
+    # Where the halves were made to differ, a limit that holds on one cannot hold on the other.
+    y, score, g = data(4000, seed=2)
+    fit = halves_of(y, g, seed=0)
+    score = np.where(~fit & (g == "a"), np.clip(score + 0.4, 0, 1), score)
+    t = trade_off(y, score, sensitive_features=g, seed=0)
+    assert any(f.code == "DLS362" for f in t.findings)
+    y, score, g = data(20000, seed=4)
+    assert not any(f.code == "DLS362" for f in trade_off(y, score, sensitive_features=g).findings)
+
+
+def test_the_result_survives_a_file_and_its_frame_is_tidy(found: TradeOff, tmp_path) -> None:
+    assert results.load(results.save(found, tmp_path, "trade-off")) == found
+    frame = found.frame()
+    assert len(frame) == len(found) * 3 and frame["group"].tolist()[:3] == list(found.groups)
+    row = frame[(frame["point"] == 4) & (frame["group"] == "b")].iloc[0]
+    assert row["threshold"] == found.thresholds[4, 1] and row["accuracy"] == found.accuracy[4]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"y_score": None}, "y_score=None"),
+        ({"y_score": np.full(3000, 1.5)}, "scores from 0 to 1"),
+        ({"y_true": np.full(3000, 2)}, "0 and 1"),
+        ({"sensitive_features": np.zeros(3000)}, "two groups"),
+        ({"sensitive_features": np.zeros(10)}, "3,000"),
+        ({"sensitive_features": "race"}, "no table to find them in"),
+        ({"criterion": "equal_odds_difference"}, "criterion"),
+        ({"variants": {"short": np.zeros(10)}}, "3,000 scores"),
+        ({"variants": {"a run": "some-run"}}, "a run"),
+        ({"variants": {"": np.zeros(3000)}}, "a name for every variant"),
+        ({"n_points": 1}, "n_points"),
+    ],
+)
+def test_bad_input_is_told(change: dict[str, object], words: str) -> None:
+    y, score, g = data()
+    with pytest.raises(DLStudioError, match=words):
+        trade_off(**({"y_true": y, "y_score": score, "sensitive_features": g} | change))
+
+
+# -- runs --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def run() -> Run:
+    return dls.fit(dls.Recipe(data="mortgage", model="mlp", epochs=3, name="as trained", device="cpu"), progress=False)
+
+
+@pytest.fixture(scope="module")
+def reweighed() -> Run:
+    recipe = dls.Recipe(data="mortgage", model="mlp", epochs=3, name="reweighed", device="cpu", reweigh=("white",))
+    return dls.fit(recipe, progress=False)
+
+
+def test_a_run_finds_thresholds_on_its_validation_part_and_judges_on_its_test_part(run: Run, reweighed: Run) -> None:
+    t = trade_off(run, sensitive_features="white", variants={"reweighed": reweighed})
+    val, test = predictions_of(run, "val"), predictions_of(run, "test")
+    assert (t.n_fit, t.n_rows, t.run, t.data, t.positive) == (len(val), len(test), run.key, "mortgage", "approved")
+    assert t.accuracy[0] == pytest.approx(accuracy_score(test.y_true, test.y_pred))
+    other = predictions_of(reweighed, "test")
+    assert t.accuracy[-1] == pytest.approx(accuracy_score(other.y_true, other.y_pred))
+    white = test.frame["white"].to_numpy().astype(int)
+    expected = fairlearn.metrics.demographic_parity_difference(test.y_true, test.y_pred, sensitive_features=white)
+    assert t.gap[0] == pytest.approx(expected) and t.groups == ("0", "1")
+    assert "share of 'approved' for white" in " ".join(t.words(1)) or t.selection_change[1].any() == 0
+
+
+def test_bad_runs_are_told(run: Run) -> None:
+    with pytest.raises(DLStudioError, match="column"):
+        trade_off(run, sensitive_features="whit")
+    with pytest.raises(DLStudioError, match="y_score beside it"):
+        trade_off(run, np.zeros(3), sensitive_features="white")

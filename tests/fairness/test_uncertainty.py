@@ -1,0 +1,213 @@
+"""Intervals cover, tests reject and verdicts err as often as they promise, by simulation; clusters count as one."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from dlstudio.fairness.audit import audit_fairness
+from dlstudio.fairness.counts import Tally, tally
+from dlstudio.fairness.evidence import Clusters, Evidence, clustered_evidence
+from dlstudio.fairness.gaps import SHOWN, Judge, compare, pairs_of
+from dlstudio.fairness.inputs import Outcome
+from dlstudio.fairness.scored import score_cells, score_intervals
+
+REPEATS = 2000
+A, B = np.arange(REPEATS), np.arange(REPEATS, 2 * REPEATS)
+
+
+def drawn(rng: np.random.Generator, n: int, m: int, chances: tuple[list[float], list[float]]) -> Evidence:
+    """Evidence on 2,000 pairs of groups of n and m rows, drawn from the chances of the four cells."""
+    cells = [rng.multinomial(size, chance, REPEATS) for size, chance in zip((n, m), chances, strict=True)]
+    return Evidence(Tally(cells=np.concatenate(cells), means={}, shifts={}))
+
+
+ALIKE = [0.4, 0.1, 0.15, 0.35]
+OTHER = [0.3, 0.2, 0.2, 0.3]
+RATE_OF = {
+    "selection_rate": lambda c: c[1] + c[3],
+    "true_positive_rate": lambda c: c[3] / (c[2] + c[3]),
+    "false_positive_rate": lambda c: c[1] / (c[0] + c[1]),
+    "positive_predictive_value": lambda c: c[3] / (c[1] + c[3]),
+    "f1": lambda c: 2 * c[3] / (2 * c[3] + c[1] + c[2]),
+    "balanced_accuracy": lambda c: (c[3] / (c[2] + c[3]) + c[0] / (c[0] + c[1])) / 2,
+}
+
+
+@pytest.mark.parametrize("chances", [(ALIKE, ALIKE), (ALIKE, OTHER)], ids=["no gap", "a gap"])
+@pytest.mark.parametrize(("n", "m"), [(120, 120), (80, 400)])
+def test_intervals_of_gaps_cover_the_truth(n: int, m: int, chances: tuple[list[float], list[float]]) -> None:
+    evidence = drawn(np.random.default_rng(n), n, m, chances)
+    for name in ("selection_rate", "true_positive_rate", "false_positive_rate", "positive_predictive_value"):
+        one, other = (RATE_OF[name](chance) for chance in chances)
+        low, high = evidence.difference(name, A, B, 0.95)
+        assert 0.93 <= np.mean((low <= one - other) & (one - other <= high)) <= 0.97, name
+        low, high = evidence.ratio(name, A, B, 0.95)
+        assert 0.93 <= np.mean((low <= one / other) & (one / other <= high)) <= 0.975, name
+
+
+@pytest.mark.parametrize("name", RATE_OF)
+def test_intervals_of_groups_cover_the_truth(name: str) -> None:
+    evidence = drawn(np.random.default_rng(7), 90, 250, (ALIKE, OTHER))
+    low, high = evidence.interval(name, 0.95)
+    for chosen, chance in ((A, ALIKE), (B, OTHER)):
+        truth = RATE_OF[name](chance)
+        assert 0.93 <= np.mean((low[chosen] <= truth) & (truth <= high[chosen])) <= 0.975
+
+
+def test_intervals_of_scores_cover_the_truth() -> None:
+    rng = np.random.default_rng(3)
+    n, repeats = 150, 400
+    y_true = rng.random((repeats, n)) < 0.4
+    score = np.clip(rng.normal(0.4 + 0.2 * y_true, 0.15), 0, 1)
+    codes = np.repeat(np.arange(repeats, dtype=np.int32), n)
+    found = score_intervals(
+        codes,
+        repeats,
+        y_true.ravel(),
+        score.ravel(),
+        score_cells(score.ravel()),
+        level=0.95,
+        n_draws=300,
+        seed=0,
+        clusters=None,
+    )
+    many = rng.random(200_000) < 0.4
+    its = np.clip(rng.normal(0.4 + 0.2 * many, 0.15), 0, 1)
+    truth = np.mean(rng.choice(its[many], 400_000) > rng.choice(its[~many], 400_000))
+    low, high = found["auc"][1]
+    assert 0.91 <= np.mean((low <= truth) & (truth <= high)) <= 0.98
+
+
+def test_the_error_of_calibrated_scores_may_be_nothing() -> None:
+    rng = np.random.default_rng(4)
+    score = rng.random(40_000)
+    y_true = rng.random(40_000) < score
+    codes = np.repeat(np.arange(200, dtype=np.int32), 200)
+    found = score_intervals(
+        codes, 200, y_true, score, score_cells(score), level=0.95, n_draws=300, seed=0, clusters=None
+    )
+    error, (low, _) = found["calibration_error"]
+    assert error.mean() > 0.05, "200 rows look uncalibrated by chance alone"
+    assert np.quantile(low, 0.9) < 0.04, "and the interval knows"
+
+
+def test_a_perfect_ranking_of_few_rows_is_not_certain() -> None:
+    y_true, score = np.repeat([False, True], 6), np.linspace(0, 1, 12)
+    codes = np.zeros(12, dtype=np.int32)
+    found = score_intervals(codes, 1, y_true, score, score_cells(score), level=0.95, n_draws=200, seed=0, clusters=None)
+    area, (low, high) = found["auc"]
+    assert area[0] == high[0] == 1 and low[0] < 0.7
+
+
+@pytest.mark.parametrize("name", ["selection_rate", "true_positive_rate", "positive_predictive_value"])
+@pytest.mark.parametrize(("n", "m"), [(150, 150), (100, 500)])
+def test_the_permutation_test_errs_as_often_as_its_level(name: str, n: int, m: int) -> None:
+    evidence = drawn(np.random.default_rng(m), n, m, (ALIKE, ALIKE))
+    assert 0.04 <= np.mean(evidence.p(name, A, B) <= 0.05) <= 0.06
+
+
+def test_the_test_of_calibration_errs_as_often_as_its_level() -> None:
+    rng = np.random.default_rng(5)
+    score = rng.random((2 * REPEATS, 80))
+    outcome = Outcome(
+        name="", y_true=(rng.random(score.shape) < score).ravel(), y_pred=(score > 0.5).ravel(), y_score=score.ravel()
+    )
+    evidence = Evidence(tally(np.repeat(np.arange(2 * REPEATS, dtype=np.int32), 80), 2 * REPEATS, outcome))
+    assert 0.04 <= np.mean(evidence.p("calibration_bias", A, B) <= 0.05) <= 0.06
+    low, high = evidence.difference("calibration_bias", A, B, 0.95)
+    assert 0.93 <= np.mean((low <= 0) & (high >= 0)) <= 0.97
+
+
+def test_a_family_without_gaps_shows_one_in_at_most_five_percent() -> None:
+    rng = np.random.default_rng(6)
+    judge = Judge(level=0.95, threshold=0.0, threshold_ratio=None)
+    sizes = np.array([400, 300, 200, 120])
+    wrong, families = 0, 600
+    for _ in range(families):
+        cells = np.stack([rng.multinomial(size, ALIKE) for size in sizes])
+        evidence = Evidence(Tally(cells=cells, means={}, shifts={}))
+        family = list(compare("g", "", ("a", "b", "c", "d"), evidence, pairs_of(sizes), 10))
+        wrong += any(SHOWN in row for row in judge.rows(family))
+    assert wrong / families <= 0.05 + 2.33 * (0.05 * 0.95 / families) ** 0.5
+
+
+def test_a_gap_as_large_as_the_threshold_is_no_more_often_shown() -> None:
+    rng = np.random.default_rng(8)
+    judge = Judge(level=0.95, threshold=0.1, threshold_ratio=None)
+    sizes = np.array([2000] * 6)
+    chances = np.array([0.3] * 3 + [0.4] * 3)  # nine pairs lie exactly at the threshold
+    wrong, families = 0, 200
+    for _ in range(families):
+        positive = rng.binomial(sizes, chances)
+        cells = np.stack([sizes - positive, positive, 0 * sizes, 0 * sizes], axis=1)
+        evidence = Evidence(Tally(cells=cells, means={}, shifts={}))
+        family = [
+            one
+            for one in compare("g", "", tuple("abcdef"), evidence, pairs_of(sizes), 10)
+            if one.criterion == "demographic_parity"
+        ]
+        wrong += any(SHOWN in row for row in judge.rows(family, ratios=False))
+    assert wrong / families <= 0.05 + 2.33 * (0.05 * 0.95 / families) ** 0.5
+
+
+def people(rng: np.random.Generator, n_people: int, rows: int) -> tuple[np.ndarray, Outcome, np.ndarray]:
+    """Rows of people who are selected mostly always or mostly never; group, outcome, person."""
+    person = np.repeat(np.arange(n_people), rows)
+    habit = rng.beta(0.5, 0.5, n_people)
+    chosen = rng.random(len(person)) < habit[person]
+    outcome = Outcome(name="", y_true=np.ones(len(person), bool), y_pred=chosen, y_score=None)
+    return rng.integers(0, 2, n_people).astype(np.int32)[person], outcome, person
+
+
+def test_rows_of_one_person_count_as_one_person() -> None:
+    rng = np.random.default_rng(9)
+    naive, honest, covered, repeats = 0, 0, 0, 250
+    pair = np.array([0]), np.array([1])
+    for seed in range(repeats):
+        group, outcome, person = people(rng, 60, 10)
+        naive += Evidence(tally(group, 2, outcome)).p("selection_rate", *pair)[0] <= 0.05
+        clusters = Clusters(codes=person, n=60, n_draws=200, seed=seed)
+        evidence = clustered_evidence(group, 2, outcome, clusters, rest=False)
+        honest += evidence.p("selection_rate", *pair)[0] <= 0.05
+        low, high = evidence.difference("selection_rate", *pair, 0.95)
+        covered += low[0] <= 0 <= high[0]
+    assert naive / repeats > 0.3, "rows of one person are no independent evidence"
+    assert honest / repeats <= 0.05 + 2.33 * (0.05 * 0.95 / repeats) ** 0.5
+    assert covered / repeats >= 0.90
+
+
+def test_clusters_of_single_rows_change_little() -> None:
+    rng = np.random.default_rng(10)
+    group = rng.integers(0, 2, 800)
+    y_true = rng.integers(0, 2, 800)
+    y_pred = (rng.random(800) < 0.3 + 0.15 * group).astype(int)
+    alone = audit_fairness(y_true, y_pred, sensitive_features=group)
+    each = audit_fairness(y_true, y_pred, sensitive_features=group, clusters=np.arange(800))
+    assert each.n_clusters == 800 and alone.n_clusters == 0
+    assert each.gaps.value.to_numpy() == pytest.approx(alone.gaps.value.to_numpy())
+    assert each.gaps.low.to_numpy() == pytest.approx(alone.gaps.low.to_numpy(), abs=0.03)
+    assert each.gaps.high.to_numpy() == pytest.approx(alone.gaps.high.to_numpy(), rel=0.1, abs=0.03)
+    assert each.gaps.verdict.tolist() == alone.gaps.verdict.tolist()
+    rows = each.by_group.query("metric == 'f1'").reset_index(), alone.by_group.query("metric == 'f1'").reset_index()
+    assert rows[0].low.to_numpy() == pytest.approx(rows[1].low.to_numpy(), abs=0.03)
+
+
+def test_clusters_with_rows_of_several_groups_are_said_to_be_so() -> None:
+    rng = np.random.default_rng(11)
+    y_true, y_pred, score = rng.integers(0, 2, 400), rng.integers(0, 2, 400), rng.random(400)
+    audit = audit_fairness(
+        y_true, y_pred, y_score=score, sensitive_features={"g": rng.integers(0, 2, 400)}, clusters=np.arange(400) // 4,
+        n_resamples=200,
+    )  # fmt: skip
+    assert [finding.code for finding in audit.findings][-1] == "DLS307"
+    assert audit.n_clusters == 100 and not audit.gaps.query("group != 'overall'").p_value.isna().any()
+    assert not audit.by_group.query("metric == 'auc'").low.isna().any()
+
+
+def test_the_same_seed_gives_the_same_audit() -> None:
+    rng = np.random.default_rng(12)
+    given = {"y_score": rng.random(300), "sensitive_features": rng.integers(0, 3, 300), "n_resamples": 200}
+    y_true, y_pred = rng.integers(0, 2, 300), rng.integers(0, 2, 300)
+    one, two, other = (audit_fairness(y_true, y_pred, **given, seed=seed).by_group for seed in (0, 0, 1))
+    assert one.equals(two) and not one.equals(other)
