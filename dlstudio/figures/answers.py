@@ -19,12 +19,16 @@ from dlstudio.explain.influence.result import describe as influence_words
 from dlstudio.explain.plain import plainly
 from dlstudio.explain.quality.agreement_result import AgreementResult
 from dlstudio.explain.quality.scores import QualityResult
+from dlstudio.fairness.mitigation.trade_off_result import TradeOff
+from dlstudio.fairness.result import FairnessAudit
+from dlstudio.figures import assessed, fairness
 from dlstudio.figures.checked import pictures
 from dlstudio.figures.concepts import concepts
 from dlstudio.figures.counterfactuals import counterfactuals
 from dlstudio.figures.influence import influence, self_influence
 from dlstudio.results import Result, load
 from dlstudio.runs.run import Run
+from dlstudio.trust.assessments import ASSESSMENTS
 
 __all__ = ["KINDS", "Answer", "Kind", "answers_of"]
 
@@ -39,11 +43,13 @@ class Kind:
         question: that it answers, as a heading.
         words: puts it into sentences.
         pictures: draws it, with what to say above each picture; "" for nothing.
+        explains: whether pages and reports show it among further answers to why a model decides as it does.
     """
 
     question: str
     words: Callable[[Any], Sequence[str]]
     pictures: Callable[[Any], Pictures]
+    explains: bool = False
 
 
 def _each(*draw: Callable[[Any], go.Figure]) -> Callable[[Any], Pictures]:
@@ -53,16 +59,33 @@ def _each(*draw: Callable[[Any], go.Figure]) -> Callable[[Any], Pictures]:
 _AGREEMENT, _QUALITY = CHECKS
 KINDS: dict[type[Result], Kind] = {
     AgreementResult: Kind(question=_AGREEMENT.question, words=_AGREEMENT.words, pictures=pictures),
-    ConceptResult: Kind(question="Which concepts does it use?", words=concept_words, pictures=_each(concepts)),
+    ConceptResult: Kind(
+        question="Which concepts does it use?", words=concept_words, pictures=_each(concepts), explains=True
+    ),
     CounterfactualResult: Kind(
-        question="What would have to change?", words=counterfactual_words, pictures=_each(counterfactuals)
+        question="What would have to change?",
+        words=counterfactual_words,
+        pictures=_each(counterfactuals),
+        explains=True,
+    ),
+    FairnessAudit: Kind(
+        question="Are groups treated alike?", words=lambda result: result.summary, pictures=fairness.pictures
     ),
     InfluenceResult: Kind(
         question="Which training rows did it learn this from?",
         words=influence_words,
         pictures=_each(influence, self_influence),
+        explains=True,
     ),
     QualityResult: Kind(question=_QUALITY.question, words=_QUALITY.words, pictures=pictures),
+    TradeOff: Kind(
+        question="What would a smaller gap cost?",
+        words=lambda result: result.words(assessed.first_point(result)),
+        pictures=assessed.traded,
+    ),
+} | {
+    one.kind: Kind(question=one.question, words=assessed.with_findings(one.words), pictures=assessed.pictures)
+    for one in ASSESSMENTS
 }
 """By the class of the result."""
 
@@ -99,8 +122,8 @@ def answers_of(run: Run) -> list[Answer]:
             result = load(path)
         except DLStudioError:
             continue
-        kind = None if isinstance(result, AgreementResult | QualityResult) else KINDS.get(type(result))
-        if kind is not None:
+        kind = KINDS.get(type(result))
+        if kind is not None and kind.explains:
             row = getattr(result, "row", -1)
             found.append(
                 Answer(

@@ -1,0 +1,1 @@
+"""Whether a model can be trusted: calibration, evaluation, robustness, error slices and label errors."""

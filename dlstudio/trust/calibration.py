@@ -1,0 +1,272 @@
+"""Are the probabilities of a model what happens? Measured, with what chance explains, and mitigated."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dlstudio import stats
+from dlstudio.errors import DLStudioError, unknown_name
+from dlstudio.runs.kept import keep
+from dlstudio.trust.binning import Bins, binned, brier_parts, by_chance, error_interval
+from dlstudio.trust.calibration_result import CalibrationResult, findings_of
+from dlstudio.trust.rescaling import METHODS, Rescaling, fit_rescaling
+from dlstudio.trust.scored import Scored, as_columns, label_groups, read_scored
+
+__all__ = ["assess_calibration"]
+
+Array = npt.NDArray[Any]
+
+PER_BIN = 10
+"""Rows an adaptive bin should have, with fewer bins where rows are few."""
+MIN_ROWS = 30
+UNSURE = 0.1
+"""Where the error may be this much above the threshold, nothing shown does not mean nothing there."""
+DRAWS_PER_TEST = 100
+"""Draws a p-value needs for each of the tests it is adjusted for."""
+
+
+def assess_calibration(
+    y_true: Any,
+    y_score: Any = None,
+    *,
+    groups: Any = None,
+    n_bins: int = 15,
+    adaptive: bool = True,
+    fix: Sequence[str] = METHODS,
+    threshold: float = 0.0,
+    level: float = 0.95,
+    n_resamples: int = 1000,
+    seed: int = 0,
+    split: str = "test",
+) -> CalibrationResult:
+    """Compare the probabilities of a model with what happened.
+
+    Every calibration error comes with an interval and with the error that exactly right probabilities would show on as
+    many rows, because chance alone never leaves it at 0.
+
+    Args:
+        y_true: class indices (n,), 0 and 1 for two classes; or a run, or its name.
+        y_score: the probability of class 1 (n,), or of every class (n, classes); None for a run.
+        groups: to assess separately as well: names of columns of a run's data, or a DataFrame, Series or array of as
+            many rows. A missing value is a group of its own.
+        n_bins: bins of the reliability diagram, at most.
+        adaptive: bins of equally many rows, at least ten; otherwise equally wide ones. Errors of both kinds are
+            returned; interval, test and diagram are of this one.
+        fix: ways to rescale the scores, each fitted on one half of the rows and judged on the other; () for none.
+        threshold: a calibration error that does not matter, 0 to 1.
+        level: of confidence.
+        n_resamples: draws behind p-values and intervals; more where there are many groups.
+        seed: of the draws and the halves.
+        split: ``"test"`` or ``"val"`` of a run.
+
+    Returns:
+        Errors overall, by class and by group, each with a verdict; the diagram; what the fixes bring.
+
+    Raises:
+        DLStudioError: lengths differ, labels are no class indices, scores are outside 0 to 1, a group column has one
+            value or more than 50, or the run is a regression or stored no predictions.
+
+    Example:
+        >>> c = assess_calibration("my-run", groups=["black"])
+        >>> c.errors[["column", "group", "ece", "low", "high", "by_chance", "verdict"]]
+
+    References:
+        Naeini et al., Obtaining well calibrated probabilities using Bayesian binning (2015); Nixon et al., Measuring
+        calibration in deep learning (2019).
+    """
+    started = time.perf_counter()
+    names = (fix,) if isinstance(fix, str) else tuple(fix)
+    for name in names:
+        if name not in METHODS:
+            raise unknown_name("fix", name, METHODS)
+    if not isinstance(n_bins, int) or n_bins < 1:
+        raise DLStudioError("n_bins of 1 or more", repr(n_bins), "Try n_bins=15.")
+    if not isinstance(n_resamples, int) or n_resamples < 100:
+        raise DLStudioError("n_resamples of 100 or more", repr(n_resamples), "Leave it at 1000.")
+    scored = read_scored(y_true, None, y_score, split=split)
+    if scored.y_score is None:
+        got = "a regression" if scored.task == "regression" else "classes alone"
+        raise DLStudioError("probabilities of classes", got, "Calibration is of probabilities: pass y_score=.")
+    columns = label_groups(groups, scored)
+    work = _Work(
+        n_bins=n_bins, adaptive=adaptive, level=level, threshold=threshold,
+        n_draws=n_resamples, n_tests=1, generator=np.random.default_rng(seed),
+    )  # fmt: skip
+    subjects = _subjects(scored, columns)
+    work.n_tests = len(subjects)
+    errors = [work.error(*subject) for subject in subjects]
+    work.adjust(errors)
+    fixes: list[dict[str, Any]] = []
+    rescalings: dict[str, Rescaling] = {}
+    skipped: dict[str, str] = {}
+    if names:
+        fixes, rescalings, skipped = work.judge(names, scored)
+    result = CalibrationResult(
+        task=scored.task,
+        class_names=scored.class_names,
+        n=len(scored),
+        n_dropped=scored.n_dropped,
+        adaptive=adaptive,
+        threshold=threshold,
+        level=level,
+        data=scored.data,
+        split=scored.split,
+        run=scored.run,
+        tables={"errors": as_columns(errors), "reliability": as_columns(work.diagram), "fixes": as_columns(fixes)},
+        rescalings=rescalings,
+        skipped=skipped,
+        settings={"n_bins": n_bins, "n_resamples": n_resamples, "seed": seed},
+        wall_s=time.perf_counter() - started,
+    )
+    return keep(dataclasses.replace(result, findings=tuple(findings_of(result))), "calibration")
+
+
+_Subject = tuple[str, str, str, Array, Array]
+"""Column, group, outcome; what happened, 0 or 1; the probability of 1."""
+
+
+def _top(scored: Scored, y_score: Array) -> tuple[Array, Array]:
+    """Class 1 of two; else whether the most likely class was right, with its probability."""
+    if y_score.ndim == 1:
+        return scored.y_true, y_score
+    top = y_score.argmax(axis=1)
+    return (top == scored.y_true).astype(np.int64), y_score[np.arange(len(top)), top]
+
+
+def _subjects(scored: Scored, columns: dict[str, npt.NDArray[np.str_]]) -> list[_Subject]:
+    assert scored.y_score is not None
+    y, score = _top(scored, scored.y_score)
+    found: list[_Subject] = [("", "all", "", y, score)]
+    if scored.y_score.ndim == 2:
+        found += [
+            ("", "all", name, (scored.y_true == k).astype(np.int64), scored.y_score[:, k])
+            for k, name in enumerate(scored.class_names)
+        ]
+    for column, labels in columns.items():
+        for group in np.unique(labels):
+            chosen = labels == group
+            found.append((column, str(group), "", y[chosen], score[chosen]))
+    return found
+
+
+@dataclasses.dataclass(kw_only=True, eq=False)
+class _Work:
+    """One assessment under way; `diagram` gathers the bins."""
+
+    n_bins: int
+    adaptive: bool
+    level: float
+    threshold: float
+    n_draws: int
+    n_tests: int
+    generator: np.random.Generator
+    diagram: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+
+    def bins(self, y: Array, scores: Array) -> Bins:
+        most = min(self.n_bins, max(1, len(y) // PER_BIN)) if self.adaptive else self.n_bins
+        return binned(y, scores, most, adaptive=self.adaptive)
+
+    def error(self, column: str, group: str, outcome: str, y: Array, scores: Array) -> dict[str, Any]:
+        bins = self.bins(y, scores)
+        self.draw("given", column, group, outcome, bins)
+        other = binned(y, scores, min(self.n_bins, max(1, len(y) // PER_BIN)), adaptive=True).ece
+        drawn = by_chance(bins, scores, max(self.n_draws, DRAWS_PER_TEST * self.n_tests), self.generator)
+        low, high = error_interval(bins, scores, self.level, self.n_draws, self.generator)
+        one_sided = (1 + int((drawn >= bins.ece * (1 - 1e-12)).sum())) / (1 + len(drawn))
+        off = y - scores
+        spread = off.var(ddof=1) if len(y) > 1 else np.nan
+        bias_low, bias_high = stats.mean_interval(off.mean(), spread, len(y), self.level)
+        brier = brier_parts(y, scores, bins, self.level)
+        return {
+            "column": column, "group": group, "outcome": outcome,
+            "n": len(y), "n_positive": int(y.sum()), "mean_score": float(scores.mean()), "rate": float(y.mean()),
+            "bias": float(off.mean()), "bias_low": float(bias_low), "bias_high": float(bias_high),
+            "ece": bins.ece, "low": low, "high": high, "by_chance": float(drawn.mean()),
+            # Doubled, so that it is small where the interval, which has two sides, leaves out 0.
+            "p_value": min(1.0, 2 * one_sided), "p_adjusted": np.nan, "verdict": "not enough data",
+            "ece_adaptive": bins.ece if self.adaptive else other,
+            "ece_fixed": binned(y, scores, self.n_bins, adaptive=False).ece,
+            "mce": bins.mce, "rmsce": bins.rmsce,
+            "brier": brier.score, "brier_low": brier.low, "brier_high": brier.high,
+            "reliability": brier.reliability, "resolution": brier.resolution,
+            "uncertainty": brier.uncertainty, "within_bins": brier.within_bins,
+        }  # fmt: skip
+
+    def adjust(self, errors: list[dict[str, Any]]) -> None:
+        """Adjust p-values within two families, all rows and groups of them, and give verdicts."""
+        for family in ([row for row in errors if not row["column"]], [row for row in errors if row["column"]]):
+            for row, p in zip(family, stats.holm([row["p_value"] for row in family]), strict=True):
+                row["p_adjusted"] = float(p)
+                shown = p <= 1 - self.level and row["low"] > self.threshold
+                unsure = row["n"] < MIN_ROWS or row["high"] > self.threshold + UNSURE
+                row["verdict"] = (
+                    "miscalibration shown" if shown else "not enough data" if unsure else "no miscalibration shown"
+                )
+
+    def draw(self, scores: str, column: str, group: str, outcome: str, bins: Bins) -> None:
+        low, high = stats.wilson(bins.positives, bins.n, self.level)
+        columns = (bins.low, bins.high, bins.n, bins.positives, bins.mean_score, bins.rate, low, high)
+        names = ("bin_low", "bin_high", "n", "n_positive", "mean_score", "rate", "low", "high")
+        for cells in zip(*columns, strict=True):
+            where = {"scores": scores, "column": column, "group": group, "outcome": outcome}
+            self.diagram.append({**where, **dict(zip(names, cells, strict=True))})
+
+    def judge(
+        self, names: Sequence[str], scored: Scored
+    ) -> tuple[list[dict[str, Any]], dict[str, Rescaling], dict[str, str]]:
+        """Fit every method on one half of the rows and judge it on the other."""
+        assert scored.y_score is not None
+        if len(scored) < 2 * MIN_ROWS:
+            why = f"{len(scored):,} rows are too few to fit on one half and judge on the other"
+            return [], {}, dict.fromkeys(names, why)
+        order = self.generator.permutation(len(scored))
+        order = order[np.argsort(scored.y_true[order], kind="stable")]  # every second row of each class
+        fitting, judging = order[::2], order[1::2]
+        held = dataclasses.replace(scored, y_true=scored.y_true[judging], y_score=scored.y_score[judging])
+        assert held.y_score is not None
+        before = self._worth(held, held.y_score, "before")
+        table, rescalings, skipped = [], {}, {}
+        level = 1 - (1 - self.level) / len(names)
+        for name in names:
+            try:
+                rescaling = fit_rescaling(name, scored.y_true[fitting], scored.y_score[fitting])
+            except DLStudioError as error:
+                skipped[name] = f"{error.got} in the half to fit on"
+                continue
+            rescalings[name] = rescaling
+            after = self._worth(held, rescaling(held.y_score), name)
+            for metric, (value, low, high, each) in after.items():
+                given, given_low, given_high, given_each = before[metric]
+                change = each - given_each
+                edges = stats.mean_interval(change.mean(), change.var(ddof=1), len(change), level) if len(each) else ()
+                change_low, change_high = map(float, edges) if edges else (np.nan, np.nan)
+                said = "better" if change_high < 0 else "worse" if change_low > 0 else "no change shown"
+                table.append({
+                    "method": name, "metric": metric, "n_fitted": len(fitting), "n": len(judging),
+                    "before": given, "before_low": given_low, "before_high": given_high,
+                    "after": value, "after_low": low, "after_high": high,
+                    "change": value - given, "low": change_low, "high": change_high,
+                    "verdict": said if edges else "",
+                })  # fmt: skip
+        return table, rescalings, skipped
+
+    def _worth(self, held: Scored, y_score: Array, name: str) -> dict[str, tuple[float, float, float, Array]]:
+        """Calibration error, Brier score and log loss, with interval and, for the last two, their value a row."""
+        y, top = _top(held, y_score)
+        bins = self.bins(y, top)
+        self.draw(name, "", "all", "", bins)
+        both = np.stack([1 - y_score, y_score], axis=1) if y_score.ndim == 1 else y_score
+        of_truth = both[np.arange(len(both)), held.y_true]
+        happened = np.eye(both.shape[1])[held.y_true]
+        squares = ((both - happened) ** 2).sum(axis=1) / (2 if y_score.ndim == 1 else 1)
+        found = {"ece": (bins.ece, *error_interval(bins, top, self.level, self.n_draws, self.generator), np.zeros(0))}
+        for metric, each in (("brier", squares), ("log_loss", -np.log(np.maximum(of_truth, 1e-12)))):
+            low, high = stats.mean_interval(each.mean(), each.var(ddof=1), len(each), self.level)
+            found[metric] = (float(each.mean()), max(float(low), 0.0), float(high), each)
+        return found

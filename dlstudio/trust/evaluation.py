@@ -1,0 +1,198 @@
+"""What a model is worth: the metrics it is signed off by, with intervals, curves and costs."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dlstudio import stats
+from dlstudio.errors import DLStudioError
+from dlstudio.runs.kept import keep
+from dlstudio.runs.run import Run
+from dlstudio.trust.curves import curve_points
+from dlstudio.trust.estimates import Estimate, f_interval, of_classes, of_scores, of_values
+from dlstudio.trust.evaluation_result import Evaluation
+from dlstudio.trust.evaluation_words import describe, findings_of
+from dlstudio.trust.folds import mean_over_folds, scored_folds
+from dlstudio.trust.scored import Scored, as_columns, read_scored
+from dlstudio.trust.thresholds import USUAL, cheapest, checked_costs
+
+__all__ = ["evaluate"]
+
+Array = npt.NDArray[Any]
+
+POINTS = 2000
+"""Rows of a regression that are kept to be drawn."""
+
+
+def evaluate(
+    y_true: Any,
+    y_pred: Any = None,
+    y_score: Any = None,
+    *,
+    task: str | None = None,
+    costs: Mapping[str, float] | None = None,
+    cross_validate: int | None = None,
+    level: float = 0.95,
+    n_resamples: int = 1000,
+    seed: int = 0,
+    split: str = "test",
+) -> Evaluation:
+    """Measure how good a model's predictions are, and how sure that is.
+
+    Args:
+        y_true: class indices or values (n,); or a run, or its name.
+        y_pred: predicted classes or values (n,); None takes them from `y_score`, at 0.5 for two classes.
+        y_score: the probability of class 1 (n,), or of every class (n, classes).
+        task: ``"binary"``, ``"multiclass"`` or ``"regression"``; None judges by the values. Whole numbers from 0 on
+            are classes.
+        costs: of one row with the outcome ``true_positive``, ``false_positive``, ``true_negative`` or
+            ``false_negative``, in any unit; a gain is below 0, what is left out is 0. Two classes with scores only.
+        cross_validate: also train the recipe of the run this many times, each time tested on other rows.
+        level: of confidence.
+        n_resamples: of the bootstrap behind bands, mean F1 and the range of the cheapest threshold.
+        seed: of the bootstrap and the folds.
+        split: ``"test"`` or ``"val"`` of a run.
+
+    Returns:
+        Metrics with intervals and the value of a model that knows nothing, the confusion matrix, curves with bands;
+        ``at(threshold)`` says what any other threshold would do.
+
+    Raises:
+        DLStudioError: lengths differ, labels are no class indices, scores are outside 0 to 1, costs fit no outcome,
+            or the run stored no predictions.
+
+    Example:
+        >>> e = evaluate("my-run", costs={"false_positive": 5, "false_negative": 1})
+        >>> e.frame()[["metric", "value", "low", "high", "baseline"]]
+        >>> e.at(0.7).rates["precision"], e.at(0.7).cost
+    """
+    started = time.perf_counter()
+    if not isinstance(n_resamples, int) or n_resamples < 100:
+        raise DLStudioError("n_resamples of 100 or more", repr(n_resamples), "Leave it at 1000.")
+    checked = checked_costs(costs)
+    scored = with_predictions(read_scored(y_true, y_pred, y_score, task=task, split=split))
+    if checked and (scored.task != "binary" or scored.y_score is None):
+        got = scored.task if scored.task != "binary" else "classes without scores"
+        raise DLStudioError("two classes with scores, for costs", got, "Leave costs out, or pass y_score=.")
+    if cross_validate is not None and not isinstance(y_true, (Run, str)):
+        raise DLStudioError("a run to cross-validate", "arrays", "Pass the run; arrays say nothing of the training.")
+    generator = np.random.default_rng(seed)
+    estimates = estimates_of(scored, level, n_resamples, generator)
+    tables: dict[str, Any] = {"metrics": as_columns([dataclasses.asdict(one) for one in estimates])}
+    fields: dict[str, Any] = {}
+    if scored.task == "regression":
+        tables["points"] = _points(scored, generator)
+    else:
+        confusion = confusion_of(scored)
+        fields["confusion"] = confusion
+        tables["per_class"] = as_columns(_per_class(confusion, scored.class_names, level))
+    if scored.y_score is not None:
+        tables["curves"] = as_columns(_curves(scored, level, n_resamples, generator))
+        if scored.y_score.ndim == 1:
+            positive = scored.y_true == 1
+            fields["positive_scores"] = np.sort(scored.y_score[positive])
+            fields["negative_scores"] = np.sort(scored.y_score[~positive])
+            if checked:
+                fields["cheapest"] = cheapest(positive, scored.y_score, checked, level, n_resamples, generator)
+    if cross_validate is not None:
+        tables |= _cross_validated(y_true, cross_validate, level, seed)
+    result = Evaluation(
+        task=scored.task,
+        class_names=scored.class_names,
+        n=len(scored),
+        n_dropped=scored.n_dropped,
+        level=level,
+        data=scored.data,
+        split=scored.split,
+        run=scored.run,
+        target=_target(scored),
+        tables=tables,
+        costs=checked,
+        settings={"n_resamples": n_resamples, "seed": seed},
+        wall_s=time.perf_counter() - started,
+        **fields,
+    )
+    said = dataclasses.replace(result, summary=describe(result), findings=tuple(findings_of(result)))
+    return keep(said, "evaluation")
+
+
+def with_predictions(scored: Scored) -> Scored:
+    """Fill in the predicted classes where only scores came."""
+    if scored.y_pred is not None or scored.y_score is None:
+        return scored
+    score = scored.y_score
+    y_pred = (score >= USUAL).astype(np.int64) if score.ndim == 1 else score.argmax(axis=1)
+    return dataclasses.replace(scored, y_pred=y_pred)
+
+
+def estimates_of(scored: Scored, level: float, n_resamples: int, generator: np.random.Generator) -> list[Estimate]:
+    """Return every metric that the rows allow."""
+    assert scored.y_pred is not None
+    if scored.task == "regression":
+        return of_values(scored.y_true, scored.y_pred, level)
+    found = of_classes(confusion_of(scored), level, n_resamples, generator)
+    return found if scored.y_score is None else found + of_scores(scored.y_true, scored.y_score, level)
+
+
+def confusion_of(scored: Scored) -> npt.NDArray[np.int64]:
+    """Count rows by true (down) and predicted class (across)."""
+    assert scored.y_pred is not None
+    k = scored.n_classes
+    return np.bincount(scored.y_true * k + scored.y_pred, minlength=k * k).reshape(k, k)
+
+
+def _per_class(confusion: Array, names: tuple[str, ...], level: float) -> list[dict[str, Any]]:
+    found = []
+    for k, name in enumerate(names):
+        right, n, n_predicted = int(confusion[k, k]), int(confusion[k].sum()), int(confusion[:, k].sum())
+        row: dict[str, Any] = {"class": name, "n": n, "n_predicted": n_predicted}
+        for metric, of in (("precision", n_predicted), ("recall", n)):
+            low, high = stats.wilson(right, of, level)
+            row |= {metric: right / of if of else np.nan, f"{metric}_low": float(low), f"{metric}_high": float(high)}
+        value, low, high = f_interval(right, n_predicted - right, n - right, level)
+        row |= {"f1": float(value), "f1_low": float(low), "f1_high": float(high)}
+        found.append(row)
+    return found
+
+
+def _curves(scored: Scored, level: float, n_resamples: int, generator: np.random.Generator) -> list[dict[str, Any]]:
+    assert scored.y_score is not None
+    if scored.y_score.ndim == 1:
+        return curve_points(scored.y_true == 1, scored.y_score, level, n_resamples, generator)
+    found = []
+    for k, name in enumerate(scored.class_names):
+        found += curve_points(scored.y_true == k, scored.y_score[:, k], level, n_resamples, generator, name)
+    return found
+
+
+def _points(scored: Scored, generator: np.random.Generator) -> dict[str, Array]:
+    assert scored.y_pred is not None
+    chosen = np.sort(generator.permutation(len(scored))[:POINTS])
+    rows = np.flatnonzero(scored.kept) if scored.stored is None else scored.stored.rows[scored.kept]
+    return {"row": rows[chosen], "y_true": scored.y_true[chosen], "y_pred": scored.y_pred[chosen]}
+
+
+def _target(scored: Scored) -> str:
+    try:
+        return "" if scored.stored is None else scored.stored.target_name
+    except DLStudioError:  # data that have changed since: the stored numbers still stand
+        return ""
+
+
+def _cross_validated(run: Run | str, k: int, level: float, seed: int) -> dict[str, Any]:
+    rows: list[dict[str, Any]] = []
+    for number, scored in enumerate(scored_folds(run, k, seed), start=1):
+        for one in estimates_of(scored, level, 100, np.random.default_rng(seed)):
+            rows.append({"fold": number, "n": len(scored), "metric": one.metric, "value": one.value})
+    means = []
+    for metric in dict.fromkeys(row["metric"] for row in rows):
+        values = np.array([row["value"] for row in rows if row["metric"] == metric])
+        mean, low, high = mean_over_folds(values, level)
+        means.append({"metric": metric, "value": mean, "low": low, "high": high, "n_folds": k})
+    return {"folds": as_columns(rows), "cross_validation": as_columns(means)}

@@ -1,0 +1,279 @@
+"""What happened and what a model said of it, checked: the arrays that calibration and evaluation begin with."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dlstudio.errors import DLStudioError, unknown_name
+from dlstudio.runs.run import Run
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from dlstudio.training.predicted import Predicted
+
+__all__ = ["Scored", "as_columns", "label_groups", "read_scored", "subset"]
+
+Array = npt.NDArray[Any]
+
+TASKS = ("binary", "multiclass", "regression")
+MAX_GROUPS = 50
+MAX_CLASSES = 1000
+MISSING = "missing"
+OFF_ONE = 0.01
+"""How far probabilities of a row may sum from 1: half precision needs it."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Scored:
+    """Rows that a model has judged, none of them with a value missing.
+
+    Attributes:
+        task: ``"binary"``, ``"multiclass"`` or ``"regression"``.
+        y_true: (n,) int64 class indices, or float64 values.
+        y_pred: (n,) likewise; None where only scores came.
+        y_score: float64 (n,), the probability of class 1 of two; (n, classes) of more; None where none came.
+        class_names: one per class; () for regression.
+        kept: bool (given,), which of the given rows these are.
+        stored: what the run stored, as many rows as were given; None for arrays.
+        data, split, run: where they come from; "" for arrays.
+    """
+
+    task: str
+    y_true: Array
+    y_pred: Array | None
+    y_score: Array | None
+    class_names: tuple[str, ...] = ()
+    kept: npt.NDArray[np.bool_]
+    stored: Predicted | None = None
+    data: str = ""
+    split: str = ""
+    run: str = ""
+
+    def __len__(self) -> int:
+        return len(self.y_true)
+
+    @property
+    def n_dropped(self) -> int:
+        """Rows left out because a value was missing."""
+        return int((~self.kept).sum())
+
+    @property
+    def frame(self) -> pd.DataFrame | None:
+        """The raw rows of a run, as many as were given; None for arrays."""
+        return None if self.stored is None else self.stored.frame
+
+    @property
+    def n_classes(self) -> int:
+        """The number of classes; 0 for regression."""
+        return len(self.class_names)
+
+
+def read_scored(
+    y_true: Any, y_pred: Any = None, y_score: Any = None, *, task: str | None = None, split: str = "test"
+) -> Scored:
+    """Check arrays, or read what a run stored of a part.
+
+    Raises:
+        DLStudioError: lengths differ, labels are no class indices, scores are no probabilities, nothing is left, or the
+            run stored no predictions.
+    """
+    if task not in (None, *TASKS):
+        raise unknown_name("task", task, TASKS)
+    if isinstance(y_true, (Run, str)):
+        return _of_run(y_true, y_pred, y_score, split)
+    if y_pred is None and y_score is None:
+        raise DLStudioError("what the model said", "y_true alone", "Pass y_pred=, y_score= or both, or a run.")
+    given = {
+        name: _array(name, value)
+        for name, value in (("y_true", y_true), ("y_pred", y_pred), ("y_score", y_score))
+        if value is not None
+    }
+    if len({len(value) for value in given.values()}) > 1:
+        got = ", ".join(f"{len(value):,} {name}" for name, value in given.items())
+        raise DLStudioError("as many rows of each", got, "Align them row by row.")
+    kept = np.ones(len(given["y_true"]), dtype=bool)
+    for value in given.values():
+        kept &= np.isfinite(value).reshape(len(value), -1).all(axis=1)
+    if not kept.any():
+        raise DLStudioError("at least one row without missing values", f"none of {len(kept):,}", "Check the arrays.")
+    given = {name: value[kept] for name, value in given.items()}
+    task = task or _task(given)
+    if task == "regression":
+        if "y_score" in given:
+            raise DLStudioError("y_pred of a regression", "y_score", "Pass the predicted values as y_pred=.")
+        return Scored(task=task, y_true=given["y_true"], y_pred=given["y_pred"], y_score=None, kept=kept)
+    scores = _scores(given.get("y_score"), task)
+    labels = {name: _classes(name, given[name]) for name in ("y_true", "y_pred") if name in given}
+    n_classes = 2 if task == "binary" else 1 + max(int(value.max()) for value in labels.values())
+    if scores is not None and scores.ndim == 2:
+        n_classes = scores.shape[1]
+    if n_classes > MAX_CLASSES:
+        raise DLStudioError(f"at most {MAX_CLASSES:,} classes", f"{n_classes:,}", "Pass task='regression' for amounts.")
+    for name, value in labels.items():
+        if int(value.max()) >= n_classes:
+            raise DLStudioError(
+                f"{name} from 0 to {n_classes - 1}", f"{int(value.max())}",
+                "Number the classes 0, 1, …, one a column of y_score; for two classes pass 0 and 1.",
+            )  # fmt: skip
+    return Scored(
+        task=task, y_true=labels["y_true"], y_pred=labels.get("y_pred"), y_score=scores,
+        class_names=tuple(map(str, range(n_classes))), kept=kept,
+    )  # fmt: skip
+
+
+def subset(scored: Scored, chosen: Array) -> Scored:
+    """Return some of the rows, by a mask or by places."""
+    pick = {
+        name: None if value is None else value[chosen]
+        for name in ("y_true", "y_pred", "y_score")
+        for value in (getattr(scored, name),)
+    }
+    return dataclasses.replace(scored, **pick, kept=np.ones(len(pick["y_true"]), dtype=bool))  # type: ignore[arg-type]
+
+
+def label_groups(groups: Any, scored: Scored) -> dict[str, npt.NDArray[np.str_]]:
+    """Return the group of every row, by column; a missing value is the group ``"missing"``.
+
+    Args:
+        groups: names of a run's columns; or a DataFrame, mapping, Series or array of as many rows as were given.
+        scored: the rows.
+
+    Raises:
+        DLStudioError: a column is unknown, has one value or more than 50, or another length.
+    """
+    import pandas as pd
+
+    if groups is None:
+        return {}
+    if isinstance(groups, str) or (isinstance(groups, Sequence) and all(isinstance(one, str) for one in groups)):
+        names = [groups] if isinstance(groups, str) else list(groups)
+        frame = scored.frame
+        if frame is None:
+            raise DLStudioError("groups of rows", f"the names {names}", "Pass the columns themselves for arrays.")
+        for name in names:
+            if name not in frame.columns:
+                raise unknown_name("column", name, map(str, frame.columns))
+        columns = {str(name): frame[name] for name in names}
+    elif isinstance(groups, (pd.DataFrame, Mapping)):
+        columns = {str(name): groups[name] for name in groups}
+    else:
+        columns = {str(getattr(groups, "name", None) or "group"): groups}
+    found = {}
+    for name, column in columns.items():
+        values = pd.Series(np.asarray(column).tolist() if not isinstance(column, pd.Series) else column.to_numpy())
+        if len(values) != len(scored.kept):
+            raise DLStudioError(
+                f"{len(scored.kept):,} values in {name!r}", f"{len(values):,}", "Give every row its group."
+            )
+        values = values[scored.kept]
+        absent = values.isna().to_numpy()
+        shown = values.map(lambda value: f"{value:g}" if isinstance(value, float) else str(value))
+        labels = np.where(absent, MISSING, shown.to_numpy(dtype=object)).astype(str)
+        n_groups = len(np.unique(labels))
+        if n_groups < 2:
+            raise DLStudioError(f"two groups or more in {name!r}", f"only {labels[0]!r}", "Choose another column.")
+        if n_groups > MAX_GROUPS:
+            raise DLStudioError(
+                f"at most {MAX_GROUPS} groups in {name!r}", f"{n_groups:,}", "Cut it into ranges first, as pandas.cut."
+            )
+        found[name] = labels
+    return found
+
+
+def as_columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, Array]:
+    """Turn rows of the same names into columns that a result can hold."""
+    return {name: np.array([row[name] for row in rows]) for name in (rows[0] if rows else ())}
+
+
+def _of_run(run: Run | str, y_pred: Any, y_score: Any, split: str) -> Scored:
+    from dlstudio.training.predicted import predictions_of
+
+    if y_pred is not None or y_score is not None:
+        raise DLStudioError("a run alone", "a run with y_pred or y_score", "It has stored them: leave them out.")
+    stored = predictions_of(run, split)
+    parts = [value for value in (stored.y_true, stored.y_pred, stored.y_score) if value is not None]
+    kept = np.ones(len(stored), dtype=bool)
+    for value in parts:
+        kept &= np.isfinite(value).reshape(len(value), -1).all(axis=1)
+    if not kept.any():
+        raise DLStudioError(
+            "predictions that are numbers", f"NaN in all {len(kept):,} rows", "The training diverged: train again."
+        )
+    return Scored(
+        task=stored.task, y_true=stored.y_true[kept], y_pred=stored.y_pred[kept],
+        y_score=None if stored.y_score is None else stored.y_score[kept],
+        class_names=stored.class_names, kept=kept, stored=stored,
+        data=stored.data, split=stored.split, run=stored.run,
+    )  # fmt: skip
+
+
+def _array(name: str, value: Any) -> Array:
+    try:
+        found = np.asarray(value.numpy(force=True) if hasattr(value, "requires_grad") else value)
+        found = found.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise DLStudioError(
+            f"numbers in {name}", f"{type(value).__name__} ({str(error)[:80]})",
+            "Turn labels into 0, 1, … first, for instance (y == 'yes').astype(int).",
+        ) from error  # fmt: skip
+    if found.ndim == 2 and found.shape[1] == 1:
+        found = found[:, 0]
+    if found.ndim != 1 and not (name == "y_score" and found.ndim == 2):
+        raise DLStudioError(f"{name} of shape (n,)", f"shape {found.shape}", "Pass one value a row.")
+    if not len(found):
+        raise DLStudioError("at least one row", f"an empty {name}", "Check the filter that made it.")
+    return found
+
+
+def _task(given: Mapping[str, Array]) -> str:
+    if "y_score" in given:
+        scores = given["y_score"]
+        return "binary" if scores.ndim == 1 or scores.shape[1] == 2 else "multiclass"
+    values = np.concatenate([given["y_true"], given["y_pred"]])
+    if np.any(values != np.round(values)) or np.any(values < 0):
+        return "regression"
+    return "binary" if values.max() <= 1 else "multiclass"
+
+
+def _classes(name: str, values: Array) -> npt.NDArray[np.int64]:
+    bad = values[(values != np.round(values)) | (values < 0)]
+    if len(bad):
+        shares = name == "y_pred" and values.min() >= 0 and values.max() <= 1
+        raise DLStudioError(
+            f"class indices 0, 1, … in {name}",
+            f"{bad[0]:g} and {len(bad) - 1:,} more that are none",
+            "Pass probabilities as y_score=." if shares else "Turn labels into 0, 1, … first, or set the task.",
+        )
+    return values.astype(np.int64)
+
+
+def _scores(scores: Array | None, task: str) -> Array | None:
+    if scores is None:
+        return None
+    outside = (scores < 0) | (scores > 1)
+    if outside.any():
+        raise DLStudioError(
+            "scores from 0 to 1", f"{scores[outside][0]:g} and {int(outside.sum()) - 1:,} more outside",
+            "Pass probabilities: the softmax or the sigmoid of the logits.",
+        )  # fmt: skip
+    if scores.ndim == 1:
+        if task == "multiclass":
+            raise DLStudioError(
+                "y_score of shape (n, classes)", f"shape {scores.shape}", "Pass the probability of every class."
+            )
+        return scores
+    sums = scores.sum(axis=1)
+    if np.any(np.abs(sums - 1) > OFF_ONE):
+        worst = sums[np.argmax(np.abs(sums - 1))]
+        raise DLStudioError("probabilities that sum to 1 in a row", f"{worst:.3g}", "Pass the softmax of the logits.")
+    if scores.shape[1] == 2:
+        return scores[:, 1]
+    if task == "binary":
+        raise DLStudioError("y_score of shape (n,) or (n, 2)", f"shape {scores.shape}", "Leave task out.")
+    return scores
