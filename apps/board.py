@@ -15,8 +15,10 @@ RUNS = st.Page("board_pages/runs.py", title="Runs", icon=":material/table_rows:"
 RUN = st.Page("board_pages/run.py", title="Run", icon=":material/show_chart:", url_path="run")
 COMPARE = st.Page("board_pages/compare.py", title="Compare", icon=":material/stacked_line_chart:", url_path="compare")
 EXPLAIN = st.Page("board_pages/explain.py", title="Explain", icon=":material/lightbulb:", url_path="explain")
+FAIRNESS = st.Page("board_pages/fairness.py", title="Fairness", icon=":material/balance:", url_path="fairness")
+TRUST = st.Page("board_pages/trust.py", title="Trust", icon=":material/verified:", url_path="trust")
 
-page = st.navigation([RUNS, RUN, COMPARE, EXPLAIN], position="top")
+page = st.navigation([RUNS, RUN, COMPARE, EXPLAIN, FAIRNESS, TRUST], position="top")
 if page == RUNS and "run" in st.query_params:  # a link such as http://127.0.0.1:8501/?run=KEY
     st.switch_page(RUN, query_params={"run": st.query_params["run"]})
 page.run()

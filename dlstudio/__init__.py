@@ -23,6 +23,12 @@ if TYPE_CHECKING:
     from dlstudio.explain.influence.trace import trace_influence
     from dlstudio.explain.quality.compare import compare_explanations
     from dlstudio.explain.quality.score import score_explanation
+    from dlstudio.fairness.audit import audit_fairness
+    from dlstudio.fairness.mitigation.adversarial import train_adversarial
+    from dlstudio.fairness.mitigation.adversarial_variant import adversarial_variant
+    from dlstudio.fairness.mitigation.reweighing import reweigh
+    from dlstudio.fairness.mitigation.thresholds import group_thresholds
+    from dlstudio.fairness.mitigation.trade_off import trade_off
     from dlstudio.reports import report
     from dlstudio.runs.recorder import record
     from dlstudio.runs.run import list_runs, open_run
@@ -31,6 +37,11 @@ if TYPE_CHECKING:
     from dlstudio.training.fit import fit
     from dlstudio.training.launch import launch
     from dlstudio.training.recipe import Recipe
+    from dlstudio.trust.calibration import assess_calibration
+    from dlstudio.trust.evaluation import evaluate
+    from dlstudio.trust.label_errors import find_label_errors
+    from dlstudio.trust.robustness import assess_robustness
+    from dlstudio.trust.slices import find_slices
     from dlstudio.widgets.launcher import launcher
     from dlstudio.widgets.show import show
 
@@ -42,11 +53,19 @@ __all__ = [
     "Recipe",
     "RunStopped",
     "__version__",
+    "adversarial_variant",
+    "assess_calibration",
+    "assess_robustness",
+    "audit_fairness",
     "compare_explanations",
+    "evaluate",
     "explain",
     "explain_concepts",
     "find_counterfactuals",
+    "find_label_errors",
+    "find_slices",
     "fit",
+    "group_thresholds",
     "launch",
     "launcher",
     "list_runs",
@@ -55,10 +74,13 @@ __all__ = [
     "open_run",
     "record",
     "report",
+    "reweigh",
     "score_explanation",
     "show",
     "summarize",
     "trace_influence",
+    "trade_off",
+    "train_adversarial",
 ]
 
 # Public name -> where it lives, as "module:name".
@@ -67,11 +89,19 @@ _WHERE = {
     "DLStudioError": "dlstudio.errors:DLStudioError",
     "Recipe": "dlstudio.training.recipe:Recipe",
     "RunStopped": "dlstudio.errors:RunStopped",
+    "adversarial_variant": "dlstudio.fairness.mitigation.adversarial_variant:adversarial_variant",
+    "assess_calibration": "dlstudio.trust.calibration:assess_calibration",
+    "assess_robustness": "dlstudio.trust.robustness:assess_robustness",
+    "audit_fairness": "dlstudio.fairness.audit:audit_fairness",
     "compare_explanations": "dlstudio.explain.quality.compare:compare_explanations",
+    "evaluate": "dlstudio.trust.evaluation:evaluate",
     "explain": "dlstudio.explain.explain:explain",
     "explain_concepts": "dlstudio.explain.concepts.explain_concepts:explain_concepts",
     "find_counterfactuals": "dlstudio.explain.counterfactuals:find_counterfactuals",
+    "find_label_errors": "dlstudio.trust.label_errors:find_label_errors",
+    "find_slices": "dlstudio.trust.slices:find_slices",
     "fit": "dlstudio.training.fit:fit",
+    "group_thresholds": "dlstudio.fairness.mitigation.thresholds:group_thresholds",
     "launch": "dlstudio.training.launch:launch",
     "launcher": "dlstudio.widgets.launcher:launcher",
     "list_runs": "dlstudio.runs.run:list_runs",
@@ -80,10 +110,13 @@ _WHERE = {
     "open_run": "dlstudio.runs.run:open_run",
     "record": "dlstudio.runs.recorder:record",
     "report": "dlstudio.reports:report",
+    "reweigh": "dlstudio.fairness.mitigation.reweighing:reweigh",
     "score_explanation": "dlstudio.explain.quality.score:score_explanation",
     "show": "dlstudio.widgets.show:show",
     "summarize": "dlstudio.summary.summarize:summarize",
     "trace_influence": "dlstudio.explain.influence.trace:trace_influence",
+    "trade_off": "dlstudio.fairness.mitigation.trade_off:trade_off",
+    "train_adversarial": "dlstudio.fairness.mitigation.adversarial:train_adversarial",
 }
 
 

@@ -15,7 +15,7 @@ import threading
 import time
 import urllib.request
 import webbrowser
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +24,7 @@ from dlstudio import serving
 from dlstudio.errors import DLStudioError
 from dlstudio.explain.exploring import evidence
 from dlstudio.explain.words import verdict_line
-from dlstudio.figures.theme import LINE, MUTED, PAGE, SEVERITY_COLORS, STATUS_COLORS
+from dlstudio.figures.theme import ACCENT, LINE, MUTED, PAGE, SEVERITY_COLORS, STATUS_COLORS
 from dlstudio.results import Finding
 from dlstudio.runs.run import list_runs, open_run
 from dlstudio.summary.summarize import Summarizer, TrainingSummary
@@ -36,16 +36,21 @@ if TYPE_CHECKING:
 
     from dlstudio.explain.result import Explanation
     from dlstudio.explain.session import Session
+    from dlstudio.training.predicted import Predicted
 
 __all__ = [
     "Server",
     "callout",
     "cards",
+    "chart",
     "explanations_of",
     "heading",
+    "lead",
     "note",
     "paragraphs",
+    "pick_run",
     "plain",
+    "predictions",
     "run_table",
     "serve",
     "session_of",
@@ -226,6 +231,67 @@ def run_table() -> pd.DataFrame:
     return table(str(find_home()))
 
 
+def predictions(key: str) -> Predicted:
+    """Read what a run stored of its predictions and its data, for a page; sessions share it until it is rewritten.
+
+    Raises:
+        DLStudioError: the run stored none.
+    """
+    import streamlit as st
+
+    from dlstudio.training.predicted import predictions_of
+
+    @st.cache_resource(max_entries=4, show_spinner=False)
+    def read(folder: str, stamp: int) -> Predicted:
+        return predictions_of(run)
+
+    run = open_run(key)
+    path = run.folder / "results" / "predictions.npz"
+    return read(str(run.folder), path.stat().st_mtime_ns if path.exists() else 0)
+
+
+def pick_run(has: Callable[[str], object]) -> str | None:
+    """Draw the choice of a run, which is then the run in the page's address; returns its key, or None without runs.
+
+    Args:
+        has: says of a run by its key whether the page has something to show of it; the latest such run is offered
+            first.
+    """
+    import streamlit as st
+
+    frame = run_table()
+    names = {str(key): str(name) for key, name in zip(frame["key"], frame["name"], strict=True)}
+    if not names:
+        st.info("No runs yet. Start one with `dlstudio demo`, `dlstudio train` or from a notebook.")
+        return None
+    asked = st.query_params.get("run")
+    if asked is not None and asked not in names:
+        try:
+            known = open_run(asked)
+            names[known.key] = known.name  # by its name, or newer than the table
+            asked = known.key
+        except DLStudioError as error:
+            note(error)
+            asked = None
+    if asked is None:
+        asked = next((key for key in list(names)[:100] if has(key)), next(iter(names)))
+    chosen = st.selectbox(
+        "Run", list(names), index=list(names).index(asked), format_func=lambda key: f"{names[key]}  ({key})", key="run"
+    )
+    if chosen != st.query_params.get("run"):
+        st.query_params["run"] = chosen
+    return chosen
+
+
+def chart(figure: object, key: str, alt: str) -> None:
+    """Draw a plotly figure as it is; `alt` says what it shows for those who cannot see it."""
+    import streamlit as st
+
+    buttons = ["lasso2d", "select2d", "autoScale2d"]
+    config = {"displaylogo": False, "modeBarButtonsToRemove": buttons}
+    st.plotly_chart(figure, key=key, theme=None, config=config, alt=alt)
+
+
 _warming = threading.Lock()
 
 
@@ -259,6 +325,21 @@ def note(text: object) -> None:
     st.html(f'<p style="margin:0;color:{MUTED};overflow-wrap:anywhere">{html.escape(str(text))}</p>')
 
 
+def lead(text: object, color: str = ACCENT) -> None:
+    """Draw the sentence that a page begins with, in a box with an edge of this colour; shown as it is."""
+    _box(html.escape(str(text)), color)
+
+
+def _box(inner: str, color: str) -> None:
+    import streamlit as st
+
+    style = (
+        f"border:1px solid {LINE};border-left:4px solid {color};background:{PAGE};border-radius:6px;"
+        "padding:.6rem .9rem;overflow-wrap:anywhere"
+    )
+    st.html(f'<div style="{style}">{inner}</div>')
+
+
 def plain(text: object) -> str:
     """Make any text inert as a label, which Streamlit reads as Markdown with directives and formulas.
 
@@ -271,21 +352,14 @@ def plain(text: object) -> str:
 
 def verdict(explanation: Explanation) -> None:
     """Draw whether an explanation can be believed, with what speaks for that; shown as it is, never interpreted."""
-    import streamlit as st
-
     from dlstudio.figures.explored import VERDICT_COLORS
 
-    color = VERDICT_COLORS[explanation.verdict]
-    style = (
-        f"border:1px solid {LINE};border-left:4px solid {color};background:{PAGE};border-radius:6px;"
-        "padding:.6rem .9rem;overflow-wrap:anywhere"
-    )
     rest = "".join(
         f'<div style="margin-top:.15rem"><span style="color:{MUTED}">{html.escape(sentence)}</span>'
         f" {html.escape(remedy)}</div>"
         for sentence, remedy in evidence(explanation)
     )
-    st.html(f'<div style="{style}">{html.escape(verdict_line(explanation))}{rest}</div>')
+    _box(html.escape(verdict_line(explanation)) + rest, VERDICT_COLORS[explanation.verdict])
 
 
 def paragraphs(texts: Iterable[str]) -> None:
@@ -313,14 +387,5 @@ def cards(numbers: Iterable[KeyNumber]) -> None:
 
 def callout(finding: Finding) -> None:
     """Draw a finding: what is so, and what to do; both are shown as they are, never interpreted."""
-    import streamlit as st
-
-    remedy = html.escape(finding.remedy)
-    style = (
-        f"border:1px solid {LINE};border-left:4px solid {SEVERITY_COLORS[finding.severity]};"
-        f"background:{PAGE};border-radius:6px;padding:.6rem .9rem;overflow-wrap:anywhere"
-    )
-    st.html(
-        f'<div style="{style}">{html.escape(finding.sentence)}'
-        f'<div style="color:{MUTED};margin-top:.15rem">{remedy}</div></div>'
-    )
+    rest = f'<div style="color:{MUTED};margin-top:.15rem">{html.escape(finding.remedy)}</div>'
+    _box(html.escape(finding.sentence) + rest, SEVERITY_COLORS[finding.severity])

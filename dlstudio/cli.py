@@ -61,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
         sub.set_defaults(command=command)
         return sub
 
-    sub = add("demo", _demo, "train four real runs, write a report and serve the board")
+    sub = add("demo", _demo, "train four real runs, audit them, write a report and serve the board")
     sub.add_argument("--no-serve", dest="serve", action="store_false", help="end instead of serving the board")
     sub.add_argument("--epochs", type=int, metavar="N", help="epochs of each run, for a shorter or longer demo")
     sub.add_argument("--port", type=int, help="port of the board (default: 8501, or the next that is free)")
@@ -98,7 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--port", type=int, help="port (default: 8501, or the next that is free)")
 
     sub = add("report", _report, "write a self-contained HTML report")
-    sub.add_argument("kind", metavar="KIND", help="which report: training or explain")
+    sub.add_argument("kind", metavar="KIND", help="which report: training, explain, fairness or trust")
     sub.add_argument("--run", required=True, metavar="RUN", help="name or id of a run")
     sub.add_argument("--out", type=Path, metavar="FILE", help="where to write it (default: into the run's folder)")
 
@@ -106,7 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--json", dest="as_json", action="store_true", help="as JSON")
 
     sub = add("bench", _bench, "measure dlstudio beside every peer that is installed")
-    parts = ("record", "layers", "loop", "read", "live", "start", "all")
+    parts = ("record", "layers", "loop", "read", "live", "start", "explain", "fairness", "all")
     sub.add_argument("which", nargs="?", default="all", choices=parts, help="which part (default: all)")
     sub.add_argument("--json", dest="as_json", action="store_true", help="as JSON")
     return parser

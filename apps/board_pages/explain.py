@@ -33,32 +33,6 @@ def chart(figure: object, key: str, alt: str) -> None:
     st.plotly_chart(figure, key=key, theme=None, config=CHART, alt=alt)
 
 
-def pick() -> str | None:
-    """The run in the address, else the latest that has an explanation; the reader may choose another."""
-    frame = app.run_table()
-    names = {str(key): str(name) for key, name in zip(frame["key"], frame["name"], strict=True)}
-    if not names:
-        st.info("No runs yet. Start one with `dlstudio demo`, `dlstudio train` or from a notebook.")
-        return None
-    asked = st.query_params.get("run")
-    if asked is not None and asked not in names:
-        try:
-            known = open_run(asked)
-            names[known.key] = known.name  # by its name, or newer than the table
-            asked = known.key
-        except DLStudioError as error:
-            app.note(error)
-            asked = None
-    if asked is None:
-        asked = next((key for key in list(names)[:100] if app.explanations_of(key)), next(iter(names)))
-    chosen = st.selectbox(
-        "Run", list(names), index=list(names).index(asked), format_func=lambda key: f"{names[key]}  ({key})", key="run"
-    )
-    if chosen != st.query_params.get("run"):
-        st.query_params["run"] = chosen
-    return chosen
-
-
 def progress(words: str) -> tuple[Any, Any]:
     """A bar, and what moves it; the words name what is done and all."""
     bar = st.progress(0.0, "Reading the model and the data …")
@@ -298,6 +272,6 @@ def draw(key: str) -> None:
 
 
 app.heading("Explain")
-chosen = pick()
+chosen = app.pick_run(app.explanations_of)
 if chosen is not None:
     draw(chosen)

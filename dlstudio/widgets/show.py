@@ -18,7 +18,8 @@ def show(what: Run | str | Result) -> Any:
 
     The view follows the run while it goes on, whoever started it, and shows the whole of it once it is over. The
     explorer shows an explanation row by row and as a whole; where it is of a run of this studio home, it explains the
-    rows by other methods and says what the model would make of a changed row.
+    rows by other methods and says what the model would make of a changed row. A trade-off comes with a slider over its
+    operating points.
     Where no widgets can be shown, the value prints as text.
 
     Args:
@@ -42,12 +43,16 @@ def show(what: Run | str | Result) -> Any:
 
         return Explorer(what)
     if isinstance(what, Result):
+        from dlstudio.fairness.mitigation.trade_off_result import TradeOff
         from dlstudio.figures.answers import KINDS
         from dlstudio.widgets.card import Card
+        from dlstudio.widgets.trade_off import TradeOffSlider
 
+        if isinstance(what, TradeOff):
+            return TradeOffSlider(what)
         return Card(what) if type(what) in KINDS else what.frame()
     raise DLStudioError(
         "a run, the name of one, or a result",
         f"a {type(what).__name__}",
-        "Pass what dls.launch, dls.fit, dls.open_run or dls.explain returned.",
+        "Pass what dls.launch, dls.fit, dls.open_run, dls.explain or another verb returned.",
     )

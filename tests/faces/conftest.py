@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -13,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import pytest
 
 CHROMIUM_FLAGS = [
@@ -103,6 +106,43 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
     yield start
     for process in running:
         _end_session(process)
+
+
+@pytest.fixture
+def lab(serve: Callable[..., str], free_port: Callable[[], int], home: Path, tmp_path: Path, page: Any) -> Any:
+    """Opens a JupyterLab notebook with one cell and runs it in the module's `home`; returns the notebook's path."""
+    user, folder = tmp_path / "user", tmp_path / "notebooks"
+    settings = user / "settings" / "@jupyterlab" / "apputils-extension" / "notification.jupyterlab-settings"
+    settings.parent.mkdir(parents=True)
+    folder.mkdir()
+    settings.write_text(json.dumps({"fetchNews": "false", "checkForUpdates": False, "doNotDisturbMode": True}))
+    port = free_port()
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1"]
+    command += [f"--ServerApp.port={port}", "--ServerApp.port_retries=0", f"--ServerApp.root_dir={folder}"]
+    command += ["--IdentityProvider.token=", "--ServerApp.disable_check_xsrf=True"]
+    env = {"HOME": str(user), "JUPYTERLAB_SETTINGS_DIR": str(user / "settings"), "OMP_NUM_THREADS": "1"}
+    env |= {"JUPYTERLAB_WORKSPACES_DIR": str(user / "workspaces"), "DLSTUDIO_HOME": str(home)}
+    address = serve(command, port, path="/api/status", env=env)
+    page.set_default_timeout(120_000)
+
+    def open_cell(source: str) -> Path:
+        kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+        cell = nbformat.v4.new_code_cell(source)
+        path = folder / "one.ipynb"
+        nbformat.write(nbformat.v4.new_notebook(cells=[cell], metadata={"kernelspec": kernel}), path)
+        page.goto(f"{address}/doc/tree/{path.name}?reset")
+        page.wait_for_selector(".jp-Cell .cm-content >> visible=true")
+        page.locator(".jp-StatusBar-TextItem", has_text="| Idle").wait_for()
+        prompt = page.locator(".jp-InputPrompt").first
+        for _ in range(20):  # a page that has just loaded may not listen to its shortcuts yet
+            page.locator(".jp-CodeCell .cm-content").first.click()
+            page.keyboard.press("Control+Enter")
+            page.wait_for_timeout(1500)
+            if prompt.inner_text() != "[ ]:":
+                return path
+        raise AssertionError("the cell does not run")
+
+    return open_cell
 
 
 def _end_session(process: subprocess.Popen[bytes]) -> None:

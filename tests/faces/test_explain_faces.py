@@ -6,12 +6,10 @@ import dataclasses
 import html
 import json
 import re
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import nbformat
 import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
@@ -293,43 +291,6 @@ def test_text_of_a_user_is_text_on_the_board_and_in_the_report(
     assert page.locator("h1").inner_text().startswith(EVIL)
     assert page.locator("main script:not(.figure-data)").count() == 0
     assert dialogs == [] and page.faults == []
-
-
-@pytest.fixture
-def lab(serve: Callable[..., str], free_port: Callable[[], int], home: Path, tmp_path: Path, page: Any) -> Any:
-    """Opens a JupyterLab notebook with one cell and runs it; returns the notebook's path."""
-    user, folder = tmp_path / "user", tmp_path / "notebooks"
-    settings = user / "settings" / "@jupyterlab" / "apputils-extension" / "notification.jupyterlab-settings"
-    settings.parent.mkdir(parents=True)
-    folder.mkdir()
-    settings.write_text(json.dumps({"fetchNews": "false", "checkForUpdates": False, "doNotDisturbMode": True}))
-    port = free_port()
-    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1"]
-    command += [f"--ServerApp.port={port}", "--ServerApp.port_retries=0", f"--ServerApp.root_dir={folder}"]
-    command += ["--IdentityProvider.token=", "--ServerApp.disable_check_xsrf=True"]
-    env = {"HOME": str(user), "JUPYTERLAB_SETTINGS_DIR": str(user / "settings"), "OMP_NUM_THREADS": "1"}
-    env |= {"JUPYTERLAB_WORKSPACES_DIR": str(user / "workspaces"), "DLSTUDIO_HOME": str(home)}
-    address = serve(command, port, path="/api/status", env=env)
-    page.set_default_timeout(PATIENCE_MS)
-
-    def open_cell(source: str) -> Path:
-        kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
-        cell = nbformat.v4.new_code_cell(source)
-        path = folder / "explorer.ipynb"
-        nbformat.write(nbformat.v4.new_notebook(cells=[cell], metadata={"kernelspec": kernel}), path)
-        page.goto(f"{address}/doc/tree/{path.name}?reset")
-        page.wait_for_selector(".jp-Cell .cm-content >> visible=true")
-        page.locator(".jp-StatusBar-TextItem", has_text="| Idle").wait_for()
-        prompt = page.locator(".jp-InputPrompt").first
-        for _ in range(20):  # a page that has just loaded may not listen to its shortcuts yet
-            page.locator(".jp-CodeCell .cm-content").first.click()
-            page.keyboard.press("Control+Enter")
-            page.wait_for_timeout(1500)
-            if prompt.inner_text() != "[ ]:":
-                return path
-        raise AssertionError("the cell does not run")
-
-    return open_cell
 
 
 @pytest.mark.browser

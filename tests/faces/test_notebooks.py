@@ -72,6 +72,40 @@ def test_the_second_tutorial_runs(tmp_path: Path, fresh_home: Path) -> None:
     assert list(fresh_home.rglob("explain.html"))
 
 
+@pytest.mark.parametrize(
+    ("name", "views", "printed", "files", "report"),
+    [
+        ("04-fairness", 3, "277,677 people", {"fairness.json", "trade-off.json"}, "fairness.html"),
+        (
+            "05-trust",
+            5,
+            "most suspect labels were changed",
+            {"evaluation.json", "calibration.json", "robustness.json", "slices.json", "label-errors.json"},
+            "trust.html",
+        ),
+    ],
+)
+def test_the_tutorials_of_fairness_and_trust_run(
+    name: str, views: int, printed: str, files: set[str], report: str, tmp_path: Path, fresh_home: Path
+) -> None:
+    (source,) = (path for path in TUTORIALS if path.stem == name)
+    done = papermill.execute_notebook(
+        source,
+        tmp_path / "done.ipynb",
+        parameters={"epochs": 3},
+        cwd=tmp_path,
+        progress_bar=False,
+        kernel_name="python3",
+        execution_timeout=240,
+    )
+    outputs = [output for cell in done.cells for output in cell.get("outputs", ())]
+    shown = [output for output in outputs if output.output_type == "execute_result"]
+    assert sum("application/vnd.jupyter.widget-view+json" in output.get("data", {}) for output in shown) == views
+    assert printed in "".join(output.get("text", "") for output in outputs if output.output_type == "stream")
+    assert {path.name for path in fresh_home.rglob("results/*.json")} >= files
+    assert list(fresh_home.rglob(report))
+
+
 @pytest.mark.parametrize("path", TUTORIALS, ids=lambda path: path.stem)
 def test_a_tutorial_is_stored_without_output(path: Path) -> None:
     notebook = nbformat.read(path, as_version=4)

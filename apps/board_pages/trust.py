@@ -1,0 +1,144 @@
+"""Trust: how good a run's model is, whether its probabilities are right, what breaks it, and where it is weak."""
+
+import streamlit as st
+
+from dlstudio import app
+from dlstudio.errors import DLStudioError
+from dlstudio.explain.plain import told
+from dlstudio.figures import evaluation as figures
+from dlstudio.figures.answers import KINDS
+from dlstudio.figures.assessed import edge, reviewed
+from dlstudio.runs.run import Run, open_run
+from dlstudio.summary.words import KeyNumber
+from dlstudio.trust.assessments import ASSESSMENTS, Assessed, Assessment
+from dlstudio.trust.evaluation import evaluate
+from dlstudio.trust.evaluation_result import Evaluation
+from dlstudio.trust.slice_result import SliceResult
+
+MOST_S = 60.0
+MOST_ROWS = 200
+RATES = {
+    "accuracy": ("Right", "The share of rows that are decided rightly."),
+    "selection_rate": ("Said yes to", "The share of rows that are given the class."),
+    "true_positive_rate": ("Found", "Of the rows that are of the class, the share that is given it."),
+    "false_positive_rate": ("False alarms", "Of the rows that are not of the class, the share that is given it."),
+    "precision": ("Right when it says yes", "Of the rows that are given the class, the share that are of it."),
+}
+
+
+def compute(run: Run, one: Assessment, again: bool) -> None:
+    """Offer to answer a question; the answer is kept with the run."""
+    label = "Compute again" if again else one.button
+    if not st.button(label, key=f"make-{one.name}", type="secondary" if again else "primary"):
+        return
+    try:
+        with st.spinner("Reading the model and the data …"):
+            one.answer(run, MOST_S)
+    except (DLStudioError, RuntimeError, ValueError) as error:
+        st.error("This could not be assessed.")
+        app.note(told(error))
+        return
+    st.rerun()
+
+
+def percent(value: float) -> str:
+    return "–" if value != value else f"{100 * value:.1f} %"
+
+
+def threshold(run: Run, result: Evaluation) -> None:
+    """Another threshold than a half: what it would do, and what that would cost."""
+    name = result.class_names[1]
+    st.subheader("Where to draw the line", anchor=False)
+    app.paragraphs([f"The model says {name!r} from a probability of 0.5 on. Another threshold changes whom it finds."])
+    with st.form("costs", border=False):
+        left, middle, right = st.columns([3, 3, 2], vertical_alignment="bottom")
+        costs = {
+            "false_positive": left.number_input(
+                "Cost of a false alarm", 0.0, value=float(result.costs.get("false_positive", 0.0)), key="false_alarm"
+            ),
+            "false_negative": middle.number_input(
+                "Cost of a miss", 0.0, value=float(result.costs.get("false_negative", 0.0)), key="miss"
+            ),
+        }
+        if right.form_submit_button("Weigh costs"):
+            evaluate(run, costs=costs if any(costs.values()) else None)
+            st.rerun()
+    at = st.slider("Threshold", 0.0, 1.0, 0.5, 0.01, key="threshold")
+    point = result.at(at)
+    numbers = [
+        KeyNumber(label=label, text=percent(value), meaning=f"{meaning} {result.level:.0%} interval {percent(low)} to "
+                  f"{percent(high)}.")
+        for rate, (label, meaning) in RATES.items()
+        for value, low, high in [point.rates[rate]]
+    ]  # fmt: skip
+    if result.costs:
+        value, low, high = point.cost
+        meaning = f"Mean cost of a row, {result.level:.0%} interval {low:.3g} to {high:.3g}."
+        numbers.append(KeyNumber(label="Cost of a row", text=f"{value:.3g}", meaning=meaning))
+    app.cards(numbers)
+    app.note(
+        f"Of {point.n:,} rows: {point.counts['true_positive']:,} found, {point.counts['false_negative']:,} missed,"
+        f" {point.counts['false_positive']:,} false alarms, {point.counts['true_negative']:,} rightly left."
+    )
+    app.chart(figures.thresholds(result, at), "thresholds", "Rates over thresholds")
+
+
+def rows_behind(key: str, result: SliceResult) -> None:
+    """The rows of a listed slice, the worst first."""
+    names = [
+        f"{name} ({n:,} rows{'' if shown else ', not shown to be worse'})"
+        for name, n, shown in zip(result.slices, result.n.tolist(), result.shown.tolist(), strict=True)
+    ]
+    at = st.selectbox("Rows of", range(len(names)), format_func=lambda place: names[place], key="slice")
+    dataset = app.predictions(key).dataset
+    if at is None or dataset is None or dataset.frame is None:
+        return
+    rows = result.rows_of(at)
+    st.dataframe(dataset.frame.iloc[rows[:MOST_ROWS]], height=320)
+    app.note(f"{min(len(rows), MOST_ROWS):,} of {len(rows):,} rows, the largest errors first.")
+
+
+def show(run: Run, one: Assessment, result: Assessed) -> None:
+    kind = KINDS[one.kind]
+    first, *others = kind.words(reviewed(result))
+    app.lead(first, edge(result))
+    app.paragraphs(others)
+    for place, (words, figure) in enumerate(kind.pictures(result), start=1):
+        app.note(words)
+        app.chart(figure, f"{one.name}-{place}", words or first)
+    if isinstance(result, Evaluation) and result.positive_scores is not None:
+        threshold(run, result)
+    if isinstance(result, SliceResult) and len(result):
+        rows_behind(run.key, result)
+    with st.expander("All numbers"):
+        st.dataframe(result.frame(), hide_index=True)
+
+
+def draw(key: str) -> None:
+    run = open_run(key)
+    titles = {one.title: one for one in ASSESSMENTS}
+    chosen = st.segmented_control(
+        "Question", list(titles), default=next(iter(titles)), key="question", required=True,
+        label_visibility="collapsed",
+    )  # fmt: skip
+    one = titles[chosen]
+    st.subheader(one.question, anchor=False)
+    app.paragraphs([one.intro])
+    result = one.saved(run)
+    if result is None:
+        app.note(f"Nothing is saved yet that answers this. It takes at most about {MOST_S:.0f} s.")
+        compute(run, one, again=False)
+        return
+    show(run, one, result)
+    compute(run, one, again=True)
+
+
+def saved(key: str) -> bool:
+    run = open_run(key)
+    return any((run.folder / "results" / f"{one.name}.json").exists() for one in ASSESSMENTS)
+
+
+app.heading("Trust")
+chosen = app.pick_run(saved)
+if chosen is not None:
+    draw(chosen)
