@@ -1,10 +1,10 @@
-"""The demo: four real trainings in the background, watched from the terminal, then a report and the board."""
+"""The demo: four real trainings in the background, watched from the terminal, then audits, a report and the board."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.live import Live
@@ -19,12 +19,15 @@ from dlstudio.terminal import console, run_table, status_text
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from dlstudio.fairness.result import FairnessAudit
     from dlstudio.runs.run import Run
     from dlstudio.training.recipe import Recipe
 
-__all__ = ["recipes", "run_demo"]
+__all__ = ["audits", "gap_table", "recipes", "run_demo"]
 
 DATA = "mortgage"
+RACE = "race"
+"""The column of the data that says whether an applicant is black."""
 EPOCHS = 60
 VARIANTS: dict[str, dict[str, Any]] = {
     "plain": {"hidden": [256, 128]},
@@ -38,10 +41,10 @@ LINE_EVERY_S = 5.0
 
 
 def run_demo(*, serve: bool = True, epochs: int | None = None, port: int | None = None) -> int:
-    """Train four runs on the mortgage data, write the report of the best, then serve the board.
+    """Train four runs on the mortgage data, audit them by race, explain and report the best, then serve the board.
 
-    Afterwards the runs, their telemetry and the report lie in the studio home. The trainings are detached: when
-    this process is interrupted they go on.
+    Afterwards the runs, their telemetry, their audits, the explanation and the report lie in the studio home. The
+    trainings are detached: when this process is interrupted they go on.
 
     Args:
         serve: whether to become the board's server at the end; False returns instead.
@@ -89,6 +92,12 @@ def run_demo(*, serve: bool = True, epochs: int | None = None, port: int | None 
     screen.print(run_table(frame[frame["key"].isin([run.key for run in runs])]))
     loss, took = number(its_summary.best.get("val/loss")), duration(time.monotonic() - begin)
     screen.print(f"\nLowest validation loss: {loss} by {best.name}. Took {took}.\n")
+    screen.print("Who is approved? Every model, audited by race on applications that it has not seen:")
+    audited = audits([run for run, _ in finished])
+    screen.print(gap_table(audited))
+    screen.print(Text(f"\n{audited[best.name].summary[0]}\n"))
+    screen.print(f"What does the best, {best.name}, go by? Its decisions on 100 applications, explained and checked:")
+    screen.print(Text("\n".join((*explanation(best), ""))))
     _say_what_next(screen, best, str(path), port if serve else None)
     if serve:
         assert port is not None
@@ -108,6 +117,50 @@ def recipes(epochs: int = EPOCHS) -> list[Recipe]:
         for variant, options in VARIANTS.items()
         for seed in SEEDS
     ]  # fmt: skip
+
+
+def audits(runs: Sequence[Run]) -> dict[str, FairnessAudit]:
+    """Audit some runs on the mortgage data by race; the audits are kept with them.
+
+    Returns:
+        By the name of the run.
+    """
+    from dlstudio.fairness.audit import audit_fairness
+
+    return {run.name: audit_fairness(run, sensitive_features=[RACE], intersections=1) for run in runs}
+
+
+def explanation(run: Run) -> tuple[str, ...]:
+    """Explain a run's decisions; the explanation is kept with it.
+
+    Returns:
+        Whether it can be believed, and what it says, in a sentence each.
+    """
+    from dlstudio.explain.explain import explain
+    from dlstudio.explain.words import headline, verdict_line
+
+    found = explain(run, progress=False, max_seconds=60)
+    return verdict_line(found), headline(found)
+
+
+def gap_table(audited: Mapping[str, FairnessAudit]) -> Table:
+    """Lay out the gap in approvals of every audited model, with its interval and what can be said of it."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("Run", no_wrap=True)
+    for heading in ("Black approved", "White approved", "Gap in points", "95 % interval"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("Verdict")
+    for name, audit in audited.items():
+        rates = audit.by_group.query("metric == 'selection_rate' and sensitive_feature == @RACE").set_index("group")
+        black, white = (
+            f"{100 * row['value']:.1f} % ({row['numerator']:.0f} of {row['denominator']:.0f})"
+            for _, row in rates.loc[["black", "white"]].iterrows()
+        )
+        pair = "criterion == 'demographic_parity_difference' and group == 'black' and reference == 'white'"
+        gap = audit.gaps.query(pair).iloc[0]
+        low, high = (f"{100 * gap[end]:+.1f}" for end in ("low", "high"))
+        table.add_row(Text(name), black, white, f"{100 * gap['value']:+.1f}", f"{low} to {high}", gap["verdict"])
+    return table
 
 
 def follow(runs: Sequence[Run], screen: Console) -> list[TrainingSummary]:

@@ -10,6 +10,8 @@ import pytest
 from rich.console import Console
 
 from dlstudio import demo
+from dlstudio.fairness.audit import audit_fairness
+from dlstudio.stats import difference_interval
 from dlstudio.summary.summarize import TrainingSummary
 from dlstudio.terminal import run_table
 
@@ -77,6 +79,24 @@ def test_the_best_is_the_lowest_finite_loss() -> None:
     assert demo._best_loss(summary(best={"val/loss": 0.2})) == 0.2
     assert demo._best_loss(summary(best={"val/loss": math.nan})) == math.inf
     assert demo._best_loss(summary()) == math.inf
+
+
+def test_the_gap_is_shown_with_its_interval() -> None:
+    race = ["black"] * 30 + ["white"] * 100
+    approved = [1] * 24 + [0] * 6 + [1] * 90 + [0] * 10
+    audit = audit_fairness(approved, approved, sensitive_features={demo.RACE: race}, intersections=1)
+    low, high = difference_interval(24, 30, 90, 100)
+    lines = text_of(demo.gap_table({"[bold]x[/]": audit})).splitlines()
+    assert "Black approved" in lines[0]
+    for part in (
+        "[bold]x[/]",
+        "80.0 % (24 of 30)",
+        "90.0 % (90 of 100)",
+        "-10.0",
+        f"{100 * low:+.1f} to {100 * high:+.1f}",
+    ):
+        assert part in lines[1], lines
+    assert lines[1].rstrip().endswith(audit.gaps.query("group == 'black'")["verdict"].iloc[0])
 
 
 def test_a_run_table_shows_any_name_as_it_is_and_a_gap_as_a_dash() -> None:
