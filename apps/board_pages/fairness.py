@@ -248,8 +248,8 @@ def show(run: Run, audit: FairnessAudit) -> None:
     drawers[page]()
     app.note(
         "An audit says whether groups are treated differently, not why, and draws no conclusion in law. It was made"
-        f" with {audit.level:.0%} confidence over all comparisons together; groups in which fewer than"
-        f" {audit.min_denominator:,} rows could count were not compared."
+        f" with {audit.level:.0%} confidence over all comparisons of single columns together, and as much over all"
+        f" combinations; groups in which fewer than {audit.min_denominator:,} rows could count were not compared."
     )
 
 

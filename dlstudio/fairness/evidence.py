@@ -250,7 +250,11 @@ def _permuted_p(found: float, draws: Array) -> float:
 
 
 def _bootstrap_p(found: float, draws: Array) -> float:
-    return _normal_p(found, float(draws.std())) if len(draws) else float("nan")
+    if not len(draws):
+        return float("nan")
+    if found and not np.ptp(draws):  # every draw shows the gap: as little chance as so many draws can tell
+        return 2 / (1 + len(draws))
+    return _normal_p(found, float(draws.std()))
 
 
 def _normal_p(found: float, error: float) -> float:

@@ -205,6 +205,14 @@ def test_clusters_with_rows_of_several_groups_are_said_to_be_so() -> None:
     assert not audit.by_group.query("metric == 'auc'").low.isna().any()
 
 
+def test_a_gap_in_every_cluster_is_shown() -> None:
+    """Resampling whole clusters then never varies, which is no reason to doubt the gap."""
+    group, every = np.tile([0, 1], 60), np.ones(120, dtype=int)
+    audit = audit_fairness(every, group, sensitive_features={"g": group}, clusters=np.arange(120) // 2)
+    gap = audit.gaps.query("criterion == 'demographic_parity_difference' and group != 'overall'").iloc[0]
+    assert abs(gap["value"]) == 1 and gap["p_adjusted"] < 0.05 and gap["verdict"] == SHOWN
+
+
 def test_the_same_seed_gives_the_same_audit() -> None:
     rng = np.random.default_rng(12)
     given = {"y_score": rng.random(300), "sensitive_features": rng.integers(0, 3, 300), "n_resamples": 200}

@@ -40,7 +40,7 @@ class AdversarialTraining(Result, schema=1):
             tell apart.
         chance_loss: the adversary's loss if it knew only how large groups are.
         sensitive_feature, groups: who the adversary told apart.
-        needs_sensitive_feature: whether predictions need to know the group; never: only training did.
+        needs_sensitive_feature: whether predictions need the group beside the inputs; never: only training did.
         settings: seed, epochs and the like.
     """
 
@@ -128,7 +128,8 @@ def train_adversarial(
     progress: bool | Callable[[int, int], None] = True,
     rec: Recorder | None = None,
 ) -> tuple[nn.Module, AdversarialTraining]:
-    """Train a copy of a model so that its outputs tell little of the group. Predictions do not need the group.
+    """Train a copy of a model so that its outputs tell little of the group. Predictions do not need the
+    group, unless it is among the inputs.
 
     Args:
         model: returns logits (n, classes); with fresh weights, or with trained ones to go on from. It stays as it is.

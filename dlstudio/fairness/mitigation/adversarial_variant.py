@@ -28,7 +28,8 @@ def adversarial_variant(rec: Recorder, config: Mapping[str, Any]) -> None:
     """Train the model of a run on against an adversary, see `train_adversarial`; a function to launch.
 
     Afterwards the new run has weights and predictions of its own, so that it can be audited, explained and compared
-    like the run it came from, which stays as it is. Predictions do not need the sensitive column.
+    like the run it came from, which stays as it is. Predictions do not need the sensitive column,
+    unless it is among the inputs.
 
     Args:
         rec: the recorder of the new run.

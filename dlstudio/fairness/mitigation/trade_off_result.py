@@ -91,7 +91,7 @@ class TradeOff(Result, schema=1):
 
     @property
     def needs_sensitive_feature(self) -> tuple[bool, ...]:
-        """For every point, whether its decisions need to know the group of a row."""
+        """For every point, whether its decisions need the group of a row beside what the model itself reads."""
         return tuple(kind == "thresholds" for kind in self.kinds)
 
     @property
@@ -187,7 +187,7 @@ class TradeOff(Result, schema=1):
         said.append(
             f"Decisions need to know {self.sensitive_feature} of every row."
             if self.needs_sensitive_feature[at]
-            else f"Decisions do not need {self.sensitive_feature}."
+            else f"Decisions do not need {self.sensitive_feature}, unless it is among the inputs of the model."
         )
         return tuple(filter(None, said))
 
