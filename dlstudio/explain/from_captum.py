@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import functools
-import math
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -19,6 +18,7 @@ import torch
 
 from dlstudio.errors import DLStudioError
 from dlstudio.explain.problem import Problem
+from dlstudio.explain.sampling.coalitions import all_coalitions, paired_coalitions, shapley_kernel
 
 __all__ = ["CAPTUM", "width_of"]
 
@@ -290,42 +290,10 @@ def kernel_shap(problem: Problem, limit: int, tick: Tick) -> torch.Tensor:
         return change.reshape(-1, *(1 for _ in problem.inputs.shape[1:])).expand(problem.inputs.shape).clone()
     method = KernelShap(problem.module)
     if problem.n_samples == 2**problem.n_players:
-        method.perturb_func, method.similarity_func = _all_coalitions, _shapley_kernel
+        method.perturb_func, method.similarity_func = all_coalitions, shapley_kernel
     else:
-        method.perturb_func = _paired_coalitions
+        method.perturb_func = paired_coalitions
     return _row_by_row(method, problem, limit, tick)
-
-
-def _all_coalitions(original: Any, *, num_interp_features: int, **_: Any) -> Iterator[torch.Tensor]:
-    """Every coalition once, instead of coalitions at random of which some come twice and some never."""
-    features = torch.arange(num_interp_features)
-    for number in range(2**num_interp_features):
-        yield ((number >> features) & 1).unsqueeze(0).to(original.device)
-
-
-def _shapley_kernel(original: Any, perturbed: Any, kept: torch.Tensor, *, num_interp_features: int, **_: Any) -> Any:
-    """Weight a coalition as Shapley values demand; those of none and of all practically without limit."""
-    n, size = num_interp_features, int(kept.sum())
-    weight = 1e6 if size in (0, n) else (n - 1) / (math.comb(n, size) * size * (n - size))
-    return torch.tensor([weight])
-
-
-def _paired_coalitions(
-    original: Any, *, num_select_distribution: Any, num_interp_features: int, **_: Any
-) -> Iterator[torch.Tensor]:
-    """Coalitions as Captum draws them, each followed by the features it lacks: less noise for the same cost.
-
-    After Covert & Lee, Improving KernelSHAP: practical Shapley value estimation using linear regression (2021).
-    """
-    none = torch.zeros(1, num_interp_features, dtype=torch.int64, device=original.device)
-    yield 1 - none
-    yield none
-    while True:
-        size = int(num_select_distribution.sample())
-        some = none.clone()
-        some[0, torch.randperm(num_interp_features)[:size].to(original.device)] = 1
-        yield some
-        yield 1 - some
 
 
 def _row_by_row(method: Any, problem: Problem, limit: int, tick: Tick) -> torch.Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import papermill
@@ -47,18 +48,23 @@ def test_the_first_tutorial_runs(tmp_path: Path, fresh_home: Path) -> None:
     assert list(fresh_home.rglob("*.html"))
 
 
-def test_the_second_tutorial_runs(tmp_path: Path, fresh_home: Path) -> None:
-    (source,) = (path for path in TUTORIALS if path.name == "03-explain.ipynb")
+def outputs_of(name: str, folder: Path) -> list[Any]:
+    """Run a tutorial with few epochs in a folder; return what its cells put out."""
+    (source,) = (path for path in TUTORIALS if path.stem == name)
     done = papermill.execute_notebook(
         source,
-        tmp_path / "done.ipynb",
+        folder / "done.ipynb",
         parameters={"epochs": 3},
-        cwd=tmp_path,
+        cwd=folder,
         progress_bar=False,
         kernel_name="python3",
         execution_timeout=240,
     )
-    outputs = [output for cell in done.cells for output in cell.get("outputs", ())]
+    return [output for cell in done.cells for output in cell.get("outputs", ())]
+
+
+def test_the_second_tutorial_runs(tmp_path: Path, fresh_home: Path) -> None:
+    outputs = outputs_of("03-explain", tmp_path)
     shown = [output for output in outputs if output.output_type == "execute_result"]  # bars are displayed meanwhile
     views = [output for output in shown if "application/vnd.jupyter.widget-view+json" in output.get("data", {})]
     assert len(views) == 4  # the explorer, agreement, scores, counterfactuals
@@ -88,17 +94,7 @@ def test_the_second_tutorial_runs(tmp_path: Path, fresh_home: Path) -> None:
 def test_the_tutorials_of_fairness_and_trust_run(
     name: str, views: int, printed: str, files: set[str], report: str, tmp_path: Path, fresh_home: Path
 ) -> None:
-    (source,) = (path for path in TUTORIALS if path.stem == name)
-    done = papermill.execute_notebook(
-        source,
-        tmp_path / "done.ipynb",
-        parameters={"epochs": 3},
-        cwd=tmp_path,
-        progress_bar=False,
-        kernel_name="python3",
-        execution_timeout=240,
-    )
-    outputs = [output for cell in done.cells for output in cell.get("outputs", ())]
+    outputs = outputs_of(name, tmp_path)
     shown = [output for output in outputs if output.output_type == "execute_result"]
     assert sum("application/vnd.jupyter.widget-view+json" in output.get("data", {}) for output in shown) == views
     assert printed in "".join(output.get("text", "") for output in outputs if output.output_type == "stream")
