@@ -16,7 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+import numpy as np
 import pytest
+
+import dlstudio as dls
+from dlstudio.explain.result import Explanation
+from dlstudio.explain.session import explain_run, saved_explanations
+from dlstudio.runs.run import Run
 
 CHROMIUM_FLAGS = [
     "--no-sandbox",
@@ -106,6 +112,26 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
     yield start
     for process in running:
         _end_session(process)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    with pytest.MonkeyPatch.context() as patch:
+        path = tmp_path_factory.mktemp("explained") / "home"
+        patch.setenv("DLSTUDIO_HOME", str(path))
+        yield path
+
+
+@pytest.fixture(scope="module")
+def run(home: Path) -> Run:
+    recipe = dls.Recipe(data="mortgage", model="mlp", epochs=2, name="explained", device="cpu")
+    return dls.fit(recipe, progress=False)
+
+
+@pytest.fixture(scope="module")
+def explained(run: Run) -> Explanation:
+    explain_run(run, np.arange(20, 40), method="integrated_gradients", progress=False)
+    return saved_explanations(run)["integrated_gradients"]
 
 
 @pytest.fixture

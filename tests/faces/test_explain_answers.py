@@ -6,7 +6,7 @@ import dataclasses
 import html
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from dlstudio.explain.counterfactuals import describe as describe_counterfactual
 from dlstudio.explain.influence.result import InfluenceResult
 from dlstudio.explain.quality.agreement_result import AgreementResult
 from dlstudio.explain.result import Explanation
-from dlstudio.explain.session import PREFIX, explain_run, saved_explanations
+from dlstudio.explain.session import PREFIX, saved_explanations
 from dlstudio.explain.words import verdict_line
 from dlstudio.figures import explanation as figures
 from dlstudio.figures.agreement import agreement
@@ -32,26 +32,6 @@ from dlstudio.runs.run import Run
 from dlstudio.widgets.explorer import Explorer
 
 EVIL = "<script>alert(1)</script> [x](javascript:alert(2)) :red[$x$]"
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    with pytest.MonkeyPatch.context() as patch:
-        path = tmp_path_factory.mktemp("explained") / "home"
-        patch.setenv("DLSTUDIO_HOME", str(path))
-        yield path
-
-
-@pytest.fixture(scope="module")
-def run(home: Path) -> Run:
-    recipe = dls.Recipe(data="mortgage", model="mlp", epochs=2, name="explained", device="cpu")
-    return dls.fit(recipe, progress=False)
-
-
-@pytest.fixture(scope="module")
-def explained(run: Run) -> Explanation:
-    explain_run(run, np.arange(20, 40), method="integrated_gradients", progress=False)
-    return saved_explanations(run)["integrated_gradients"]
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import dataclasses
 import html
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from dlstudio.explain.checks import CHECKS
 from dlstudio.explain.exploring import story, typical
 from dlstudio.explain.quality.agreement_result import AgreementResult
 from dlstudio.explain.result import Explanation
-from dlstudio.explain.session import PREFIX, Session, explain_run, saved_explanations
+from dlstudio.explain.session import PREFIX, Session, saved_explanations
 from dlstudio.explain.words import headline, verdict_line
 from dlstudio.figures import explanation as figures
 from dlstudio.figures.checked import pictures
@@ -30,26 +30,6 @@ from dlstudio.widgets.explorer import Explorer
 
 PATIENCE_MS = 120_000
 EVIL = "<script>alert(1)</script> [x](javascript:alert(2)) :red[$x$]"
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    with pytest.MonkeyPatch.context() as patch:
-        path = tmp_path_factory.mktemp("explained") / "home"
-        patch.setenv("DLSTUDIO_HOME", str(path))
-        yield path
-
-
-@pytest.fixture(scope="module")
-def run(home: Path) -> Run:
-    recipe = dls.Recipe(data="mortgage", model="mlp", epochs=2, name="explained", device="cpu")
-    return dls.fit(recipe, progress=False)
-
-
-@pytest.fixture(scope="module")
-def explained(run: Run) -> Explanation:
-    explain_run(run, np.arange(20, 40), method="integrated_gradients", progress=False)
-    return saved_explanations(run)["integrated_gradients"]
 
 
 @pytest.fixture(scope="module")
