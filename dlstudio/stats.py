@@ -13,8 +13,8 @@ import numpy.typing as npt
 from dlstudio.errors import DLStudioError
 
 __all__ = [
-    "difference_interval", "holm", "mean_difference_interval", "mean_interval", "percentiles", "permutation_p",
-    "ratio_interval", "resampled_counts", "same_mean_p", "same_proportion_p", "wilson",
+    "difference_interval", "expanded_percentiles", "holm", "mean_difference_interval", "mean_interval", "percentiles",
+    "permutation_p", "ratio_interval", "ratio_of", "resampled_counts", "same_mean_p", "same_proportion_p", "wilson",
 ]  # fmt: skip
 
 Array: TypeAlias = npt.NDArray[np.float64]
@@ -84,22 +84,33 @@ def ratio_interval(count: Any, n: Any, other: Any, other_n: Any, level: float = 
     """Return an interval of the ratio ``(count / n) / (other / other_n)`` of independent proportions.
 
     The upper limit is infinite where the other proportion may be 0.
+    """
+    count, n = _counts(count, n)
+    other, other_n = _counts(other, other_n)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        p, q = count / n, other / other_n
+    return ratio_of(p, *wilson(count, n, level), q, *wilson(other, other_n, level))
+
+
+def ratio_of(value: Any, low: Any, high: Any, other: Any, other_low: Any, other_high: Any) -> Interval:
+    """Return an interval of ``value / other`` of independent numbers of 0 or more, from an interval of each.
+
+    The upper limit is infinite where the other may be 0. NaN where a number is unknown.
 
     References:
         Donner and Zou, Closed-form confidence intervals for functions of the normal mean and standard deviation (2012).
     """
-    count, n = _counts(count, n)
-    other, other_n = _counts(other, other_n)
-    (p_low, p_high), (q_low, q_high) = wilson(count, n, level), wilson(other, other_n, level)
+    p, p_low, p_high, q, q_low, q_high = (
+        np.asarray(item, dtype=np.float64) for item in (value, low, high, other, other_low, other_high)
+    )
     with np.errstate(divide="ignore", invalid="ignore"):
-        p, q = count / n, other / other_n
         inside = (p * q) ** 2 - p_low * q_high * (2 * p - p_low) * (2 * q - q_high)
         low = (p * q - np.sqrt(np.maximum(inside, 0))) / (q_high * (2 * q - q_high))
         inside = (p * q) ** 2 - p_high * q_low * (2 * p - p_high) * (2 * q - q_low)
         high = (p * q + np.sqrt(np.maximum(inside, 0))) / (q_low * (2 * q - q_low))
+        low = np.where(np.isfinite(low) & (2 * q > q_high), low, p_low / q_high)
     none = np.isnan(p) | np.isnan(q)
-    low = np.where(np.isfinite(low) & (2 * q > q_high), np.maximum(low, 0), p_low / q_high)
-    high = np.where(np.isfinite(high) & (q_low > 0), high, np.inf)
+    low, high = np.maximum(low, 0), np.where(np.isfinite(high) & (q_low > 0), high, np.inf)
     return np.where(none, np.nan, low), np.where(none, np.nan, high)
 
 
@@ -215,14 +226,14 @@ def mean_difference_interval(
 def same_mean_p(mean: Any, variance: Any, n: Any, other: Any, other_variance: Any, other_n: Any) -> Array:
     """Return the two-sided p-value of Welch's test that two means are equal; NaN where `mean_difference_interval` is.
 
-    Two constants have no error: their p-value is 1 if they are equal, else 0.
+    Also NaN for two constants that differ, which say nothing of how far chance takes them; 1 if they are equal.
     """
     from scipy.stats import t
 
     difference, error, freedom = _welch(mean, variance, n, other, other_variance, other_n)
     with np.errstate(divide="ignore", invalid="ignore"):
         p = 2 * t.sf(np.abs(difference) / error, freedom)
-    return np.where((error == 0) & ~np.isnan(freedom), np.where(difference == 0, 1.0, 0.0), p)
+    return np.where((error == 0) & ~np.isnan(freedom), np.where(difference == 0, 1.0, np.nan), p)
 
 
 def _welch(mean: Any, variance: Any, n: Any, other: Any, other_variance: Any, other_n: Any) -> tuple[Array, ...]:
@@ -269,6 +280,35 @@ def percentiles(draws: Any, level: float = 0.95, axis: int = 0) -> Interval:
         warnings.simplefilter("ignore", RuntimeWarning)  # all NaN: there is no interval, which NaN says
         low, high = np.nanquantile(np.asarray(draws, dtype=np.float64), [tail, 1 - tail], axis=axis)
     return np.asarray(low), np.asarray(high)
+
+
+def expanded_percentiles(draws: Any, freedom: Any, level: float = 0.95) -> Interval:
+    """Return the percentile interval widened for few units, as Student's interval is wider than the normal one.
+
+    Args:
+        draws: (draws, statistics), of the bootstrap; NaN are left out.
+        freedom: degrees of freedom of each statistic, the number of units less 1.
+        level: of confidence.
+
+    References:
+        Hesterberg, What teachers should know about the bootstrap (2015), section 5.2.
+    """
+    from scipy.special import ndtr
+    from scipy.stats import t
+
+    draws = np.sort(np.asarray(draws, dtype=np.float64), axis=0)  # NaN come last
+    last = (~np.isnan(draws)).sum(axis=0) - 1
+    with np.errstate(divide="ignore", invalid="ignore"):
+        tail = ndtr(t.ppf(0.5 - _level(level) / 2, freedom) * np.sqrt(1 + 1 / np.asarray(freedom)))
+    found = []
+    for share in (tail, 1 - tail):
+        at = np.nan_to_num(np.maximum(last, 0) * share)
+        below, above = np.floor(at).astype(np.int64), np.ceil(at).astype(np.int64)
+        one, two = (np.take_along_axis(draws, each[None], axis=0)[0] for each in (below, above))
+        # Equal limits also where they are infinite, which have no difference.
+        value = np.where(one == two, one, one + (at - below) * np.where(one == two, 0.0, two - one))
+        found.append(np.where((last < 0) | np.isnan(tail), np.nan, value))
+    return found[0], found[1]
 
 
 def _counts(count: Any, n: Any) -> tuple[Array, Array]:

@@ -9,6 +9,7 @@ from dlstudio import app
 from dlstudio.errors import DLStudioError
 from dlstudio.explain.plain import told
 from dlstudio.fairness.audit import audit_fairness
+from dlstudio.fairness.mitigation.thresholds import MIN_DENOMINATOR
 from dlstudio.fairness.mitigation.trade_off import trade_off
 from dlstudio.fairness.mitigation.trade_off_result import SPOKEN, TradeOff
 from dlstudio.fairness.result import FairnessAudit
@@ -21,7 +22,7 @@ from dlstudio.training.predicted import Predicted
 
 PAGES = ("In words", "Groups", "Gaps", "Combinations", "What a smaller gap costs")
 MOST_GROUPS, PARTS, MOST_ROWS, MOST_COLUMNS, MOST_COMBINATIONS = 50, 4, 200, 6, 30
-FOUR_FIFTHS = 0.8
+MOST_POINTS, FOUR_FIFTHS = 20.0, 0.8
 QUIET = {"DLS303": "No gap shown", "DLS302": "Not enough data"}
 
 
@@ -46,11 +47,13 @@ def form(run: Run, known: FairnessAudit | None) -> None:
     if not names:
         app.note("The data of this run have no columns to make groups of. An engineer can pass them to the audit.")
         return
+    # A new audit is as careful as the one that it takes the place of.
+    options = dict(known.options) if known else {}
     before = [name for name in known.features if name in names] if known else list(predicted.sensitive)[:2]
     with st.form("audit", border=False):
         columns = st.multiselect(
-            "Compare groups by", list(names), default=before, format_func=lambda name: app.plain(names[name]),
-            max_selections=MOST_COLUMNS, key="columns",
+            "Compare groups by", list(names), default=before[:MOST_COLUMNS], max_selections=MOST_COLUMNS,
+            format_func=lambda name: app.plain(names[name]), key="columns",
         )  # fmt: skip
         left, right, last = st.columns([4, 4, 2], vertical_alignment="bottom")
         tip = "Smaller differences between groups are not called a gap. 0 asks for any difference at all."
@@ -60,13 +63,17 @@ def form(run: Run, known: FairnessAudit | None) -> None:
                 "A gap matters from … on", 0.0, value=least, key="least", help=f"{tip} In the unit of the target."
             )
         else:
-            threshold = left.slider(
-                "A gap matters from … points on", 0.0, 20.0, 100 * least, 0.5, key="points", help=tip
-            )
-            threshold /= 100
+            points = left.slider(
+                "A gap matters from … points on", 0.0, max(MOST_POINTS, 100 * least), 100 * least, 0.5, key="points",
+                help=tip,
+            )  # fmt: skip
+            threshold = least if points == 100 * least else points / 100
+        ratio = (known.threshold_ratio if known else None) or FOUR_FIFTHS
         fifths = right.checkbox(
-            "Ratios from four fifths on do not matter", bool(known and known.threshold_ratio), key="fifths",
-            help="A rule of thumb: rates of which the smaller is at least 80 % of the larger are not called a gap.",
+            f"Ratios from {'four fifths' if ratio == FOUR_FIFTHS else f'{ratio:g}'} on do not matter",
+            bool(known and known.threshold_ratio), key="fifths",
+            help=f"Rates of which the smaller is at least {100 * ratio:g} % of the larger are not called a gap; 80 % is"
+            " a rule of thumb.",
         )  # fmt: skip
         pressed = last.form_submit_button("Audit", type="primary")
     if not pressed:
@@ -74,18 +81,28 @@ def form(run: Run, known: FairnessAudit | None) -> None:
     if not columns:
         app.note("Choose at least one column.")
         return
+    options |= {
+        "threshold": threshold,
+        "threshold_ratio": ratio if fifths else None,
+        "bins": {name: PARTS for name in columns if names[name] != name} | of_columns(options.get("bins"), columns),
+    }
+    if isinstance(options.get("reference"), dict):
+        options["reference"] = of_columns(options["reference"], columns)
+    elif known and columns != list(known.features):
+        options["reference"] = None  # it was a group of another column
     try:
         with st.spinner("Counting, and drawing anew …"):
-            audit_fairness(
-                run, sensitive_features=columns, threshold=threshold,
-                threshold_ratio=FOUR_FIFTHS if fifths else None,
-                bins={name: PARTS for name in columns if names[name] != name},
-            )  # fmt: skip
+            audit_fairness(run, sensitive_features=columns, **options)
     except (DLStudioError, RuntimeError, ValueError) as error:
         st.error("This run was not audited.")
         app.note(told(error))
         return
     st.rerun()
+
+
+def of_columns(given: dict[str, Any] | None, columns: list[str]) -> dict[str, Any]:
+    """What an option says of these columns."""
+    return {name: value for name, value in (given or {}).items() if name in columns}
 
 
 def in_words(audit: FairnessAudit) -> None:
@@ -122,13 +139,15 @@ def groups(audit: FairnessAudit) -> None:
     app.note(words)
     app.chart(figures.groups(audit, feature, metrics), "groups", words)
     with st.expander("All numbers"):
-        st.dataframe(table[table["sensitive_feature"].isin([feature, ""])], hide_index=True)
+        mine = table[table["sensitive_feature"].isin([feature, ""])].copy()
+        mine.loc[~mine["enough"], ["value", "low", "high"]] = float("nan")  # of too few rows to speak of
+        st.dataframe(mine, hide_index=True)
 
 
 def gaps(audit: FairnessAudit) -> None:
     words = (
-        "How far apart groups are by each criterion. Orange diamonds are gaps that the data show, blue circles show"
-        " none, and for open grey circles there are not enough data."
+        "How far apart groups are by each criterion. Orange diamonds: gap shown; blue circles: no gap shown; open grey"
+        " circles: not enough data."
     )
     app.note(words)
     app.chart(figures.gaps(audit), "gaps", words)
@@ -161,18 +180,22 @@ def combinations(run: Run, audit: FairnessAudit) -> None:
 
 
 def trading_form(run: Run, audit: FairnessAudit, known: TradeOff | None) -> None:
-    left, middle, right = st.columns([4, 4, 3], vertical_alignment="bottom")
+    left, middle, rows, right = st.columns([4, 4, 3, 3], vertical_alignment="bottom")
     names = list(audit.features)
     before = names.index(known.sensitive_feature) if known and known.sensitive_feature in names else 0
     feature = left.selectbox("Groups by", names, index=before, format_func=app.plain, key="traded-by")
     criteria = list(SPOKEN)
     index = criteria.index(known.criterion) if known else 0
     criterion = middle.selectbox("Gap", criteria, index=index, format_func=SPOKEN.__getitem__, key="criterion")
+    least = rows.number_input(
+        "Rows a group needs", 1, value=MIN_DENOMINATOR, key="rows",
+        help="Groups with fewer rows that could count keep the common threshold: one of their own would follow chance.",
+    )  # fmt: skip
     if not right.button("Work out what it costs", type="secondary" if known else "primary"):
         return
     try:
         with st.spinner("Searching thresholds …"):
-            trade_off(run, sensitive_features=[feature], criterion=criterion, min_denominator=audit.min_denominator)
+            trade_off(run, sensitive_features=[feature], criterion=criterion, min_denominator=int(least))
     except (DLStudioError, RuntimeError, ValueError) as error:
         st.error("This could not be worked out.")
         app.note(told(error))
@@ -211,6 +234,8 @@ def cost(run: Run, audit: FairnessAudit) -> None:
         return
     result = kept(run, "trade-off", TradeOff)
     trading_form(run, audit, result)
+    if audit.n_clusters:
+        app.note("Unlike in the audit, rows that belong together are taken as independent of each other here.")
     if result is not None:
         for finding in reviewed(result).findings:
             if finding.severity != "info":
@@ -248,8 +273,8 @@ def show(run: Run, audit: FairnessAudit) -> None:
     drawers[page]()
     app.note(
         "An audit says whether groups are treated differently, not why, and draws no conclusion in law. It was made"
-        f" with {audit.level:.0%} confidence over all comparisons of single columns together, and as much over all"
-        f" combinations; groups in which fewer than {audit.min_denominator:,} rows could count were not compared."
+        f" with {100 * audit.level:g} % confidence over all comparisons together, those of combinations among them;"
+        f" groups in which fewer than {audit.min_denominator:,} rows could count were not compared."
     )
 
 

@@ -5,15 +5,16 @@ import streamlit as st
 from dlstudio import app
 from dlstudio.errors import DLStudioError
 from dlstudio.explain.plain import told
-from dlstudio.figures import evaluation as figures
 from dlstudio.figures.answers import KINDS
-from dlstudio.figures.assessed import edge, reviewed
+from dlstudio.figures.assessed import decided, edge, reviewed
+from dlstudio.runs.kept import keep
 from dlstudio.runs.run import Run, open_run
 from dlstudio.summary.words import KeyNumber
 from dlstudio.trust.assessments import ASSESSMENTS, Assessed, Assessment
-from dlstudio.trust.evaluation import evaluate
 from dlstudio.trust.evaluation_result import Evaluation
 from dlstudio.trust.slice_result import SliceResult
+from dlstudio.trust.weighing import weigh, words_at
+from dlstudio.trust.wording import span
 
 MOST_S = 60.0
 MOST_ROWS = 200
@@ -54,33 +55,34 @@ def threshold(run: Run, result: Evaluation) -> None:
         left, middle, right = st.columns([3, 3, 2], vertical_alignment="bottom")
         costs = {
             "false_positive": left.number_input(
-                "Cost of a false alarm", 0.0, value=float(result.costs.get("false_positive", 0.0)), key="false_alarm"
+                "Cost of a false alarm", value=float(result.costs.get("false_positive", 0.0)), key="false_alarm"
             ),
             "false_negative": middle.number_input(
-                "Cost of a miss", 0.0, value=float(result.costs.get("false_negative", 0.0)), key="miss"
+                "Cost of a miss", value=float(result.costs.get("false_negative", 0.0)), key="miss"
             ),
         }
         if right.form_submit_button("Weigh costs"):
-            evaluate(run, costs=costs if any(costs.values()) else None)
+            # Only this is weighed anew: a cross-validation takes minutes.
+            given = {**result.costs, **costs}
+            keep(weigh(result, given if any(given.values()) else None), "evaluation", folder=run.folder)
             st.rerun()
     at = st.slider("Threshold", 0.0, 1.0, 0.5, 0.01, key="threshold")
     point = result.at(at)
     numbers = [
-        KeyNumber(label=label, text=percent(value), meaning=f"{meaning} {result.level:.0%} interval {percent(low)} to "
-                  f"{percent(high)}.")
+        KeyNumber(label=label, text=percent(value),
+                  meaning=f"{meaning} {span(percent(low), percent(high), result.level)}.")
         for rate, (label, meaning) in RATES.items()
         for value, low, high in [point.rates[rate]]
     ]  # fmt: skip
     if result.costs:
         value, low, high = point.cost
-        meaning = f"Mean cost of a row, {result.level:.0%} interval {low:.3g} to {high:.3g}."
+        meaning = f"Mean cost of a row, {span(f'{low:.3g}', f'{high:.3g}', result.level)}."
         numbers.append(KeyNumber(label="Cost of a row", text=f"{value:.3g}", meaning=meaning))
     app.cards(numbers)
-    app.note(
-        f"Of {point.n:,} rows: {point.counts['true_positive']:,} found, {point.counts['false_negative']:,} missed,"
-        f" {point.counts['false_positive']:,} false alarms, {point.counts['true_negative']:,} rightly left."
-    )
-    app.chart(figures.thresholds(result, at), "thresholds", "Rates over thresholds")
+    app.note(words_at(result, at)[0])
+    words, figure = decided(result, at)
+    app.note(words)
+    app.chart(figure, "thresholds", words)
 
 
 def rows_behind(key: str, result: SliceResult) -> None:
@@ -103,11 +105,13 @@ def show(run: Run, one: Assessment, result: Assessed) -> None:
     first, *others = kind.words(reviewed(result))
     app.lead(first, edge(result))
     app.paragraphs(others)
-    for place, (words, figure) in enumerate(kind.pictures(result), start=1):
+    drawn = kind.pictures(result)
+    decides = result if isinstance(result, Evaluation) and result.positive_scores is not None else None
+    for place, (words, figure) in enumerate(drawn if decides is None else drawn[:-1], start=1):
         app.note(words)
         app.chart(figure, f"{one.name}-{place}", words or first)
-    if isinstance(result, Evaluation) and result.positive_scores is not None:
-        threshold(run, result)
+    if decides is not None:
+        threshold(run, decides)
     if isinstance(result, SliceResult) and len(result):
         rows_behind(run.key, result)
     with st.expander("All numbers"):

@@ -40,8 +40,9 @@ def prepare(
             - ``{"train": …, "val": …, "test": …}`` of map-style torch Datasets, or one of them alone, which is split.
         target: the column of a DataFrame to predict. Strings, booleans, categories and integers are classes,
             floats are quantities.
-        sensitive: columns of the frame to assess fairness by. They stay in `Dataset.frame` but out of the
-            inputs; to let the model see one, pass a copy of it under another name.
+        sensitive: columns of the frame to assess fairness by. Those of a DataFrame stay in `Dataset.frame` but out of
+            the inputs; to let the model see one, pass a copy of it under another name. Data that are ready, such as a
+            bundled set, keep their inputs: a column that is among them stays there, and the model sees it.
         groups: rows of a group never land in two parts: a column's name (no feature then) or a label per row.
         seed: of the split, 70 percent to train, 15 to validate and 15 to test, stratified by class.
         name: a name for your own data.

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from dlstudio.errors import DLStudioError, unknown_name
+from dlstudio.data.groups import group_names
+from dlstudio.errors import DLStudioError
 
 if TYPE_CHECKING:
     from dlstudio.data.dataset import Dataset, StreamedDataset
@@ -21,27 +22,21 @@ def row_weights(dataset: Dataset | StreamedDataset, columns: Sequence[str]) -> n
 
     Args:
         dataset: of classes, with the columns in its frame.
-        columns: whose combinations are the groups; missing values are a group of their own.
+        columns: whose combinations are the groups, named as by `dlstudio.data.groups.group_names`.
 
     Raises:
-        DLStudioError: the data have no frame or no such column, are a regression, or a group lacks a class.
+        DLStudioError: the data have no frame or no such column, are a regression, there are more than 50 groups, or one
+            lacks a class.
     """
     frame = getattr(dataset, "frame", None)
     if frame is None:
         raise DLStudioError("data with named columns to reweigh by", dataset.name, "Pass a DataFrame.")
-    for column in columns:
-        if column not in frame.columns:
-            raise unknown_name("column", column, map(str, frame.columns))
     if dataset.task == "regression":
         raise DLStudioError("a classification task for reweigh", "a regression", "Leave reweigh out.")
     rows = dataset.splits["train"]  # type: ignore[union-attr]  # data with a frame lie in memory
-    parts = [frame[column].iloc[rows].astype(object) for column in columns]
-    names = [part.where(part.notna(), "missing").map(str).to_numpy(dtype=str) for part in parts]
-    joint = names[0]
-    for part in names[1:]:
-        joint = np.char.add(np.char.add(joint, " × "), part)
+    _, names = group_names(list(columns), len(frame), frame)
     targets = dataset.targets[rows].numpy()  # type: ignore[union-attr]
-    return independence_weights(np.array(dataset.class_names)[targets], joint)
+    return independence_weights(np.array(dataset.class_names)[targets], names[rows])
 
 
 def independence_weights(outcome: Any, group: Any) -> npt.NDArray[np.float64]:

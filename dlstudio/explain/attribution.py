@@ -14,13 +14,13 @@ from dlstudio.errors import DLStudioError
 from dlstudio.explain.from_captum import CAPTUM, width_of
 from dlstudio.explain.from_shap import SHAP
 from dlstudio.explain.gate import GAP_OK, NOISE_OK, noise_by_row, output_range_of
-from dlstudio.explain.limits import whole_number
 from dlstudio.explain.methods import Method, alternatives
 from dlstudio.explain.prepare import Prepared
 from dlstudio.explain.problem import Problem
-from dlstudio.explain.running import Runner, out_of_memory
 from dlstudio.explain.sampling.shapley import shapley
+from dlstudio.limits import whole_number
 from dlstudio.results import Finding
+from dlstudio.running import Runner, out_of_memory
 
 __all__ = ["Attributions", "attribute"]
 

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from dlstudio.errors import DLStudioError
-from dlstudio.explain.limits import OVER, Cancel, Limit
 from dlstudio.explain.methods import method_named
 from dlstudio.explain.quality.agreement_result import AgreementResult
 from dlstudio.explain.quality.compare import COMPARED, MANY, compare_explanations
 from dlstudio.explain.quality.score import score_explanation
 from dlstudio.explain.quality.scores import QualityResult
 from dlstudio.explain.result import Explanation
+from dlstudio.limits import OVER, Cancel, Limit
 from dlstudio.runs.folder import RunFolder
 from dlstudio.runs.run import Run
 

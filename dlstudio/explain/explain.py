@@ -10,8 +10,8 @@ from torch import nn
 from dlstudio.errors import DLStudioError
 from dlstudio.explain.explaining import explain_inputs
 from dlstudio.explain.result import Explanation
-from dlstudio.explain.running import Cancel
 from dlstudio.explain.session import explain_run
+from dlstudio.running import Cancel
 from dlstudio.runs.run import Run
 
 __all__ = ["explain"]

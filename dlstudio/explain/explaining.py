@@ -19,8 +19,8 @@ from dlstudio.explain.gate import judge, output_range_of, verdict_of
 from dlstudio.explain.inspection.untouched import untouched
 from dlstudio.explain.prepare import Prepared, prepare
 from dlstudio.explain.result import Explanation
-from dlstudio.explain.running import Runner, default_batch, no_memory, out_of_memory
 from dlstudio.explain.tokens import read_tokens
+from dlstudio.running import Runner, default_batch, no_memory, out_of_memory
 
 __all__ = ["explain_inputs"]
 

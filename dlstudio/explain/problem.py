@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from dlstudio.errors import DLStudioError, unknown_name
-from dlstudio.explain.running import out_of_memory
+from dlstudio.running import out_of_memory
 
 __all__ = ["FromEmbeddings", "Outputs", "Problem", "Reading", "embedding_of", "target_of", "try_model"]
 

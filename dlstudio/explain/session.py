@@ -23,6 +23,7 @@ from dlstudio.explain.result import Explanation
 from dlstudio.runs.kept import keep
 from dlstudio.runs.run import Run, open_run
 from dlstudio.training import checkpoint
+from dlstudio.training.recipe import Recipe
 
 __all__ = ["N_ROWS", "PREFIX", "Session", "explain_run", "saved_explanations"]
 
@@ -66,7 +67,7 @@ class Session:
                 "Explain the module itself: dls.explain(dls.load_model(run, model=MyModule()), inputs, target=...).",
             )
         self.model = checkpoint.load_model(self.run)
-        recipe = checkpoint.recipe_of(content, path)
+        recipe = Recipe.from_dict(content["recipe"])
         dataset = prepare(recipe.data, target=recipe.target, sensitive=recipe.sensitive)
         if dataset.fingerprint != content["data"]["fingerprint"]:
             raise DLStudioError(

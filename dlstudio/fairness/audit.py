@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dlstudio import stats
+from dlstudio.data.clusters import clusters_of
+from dlstudio.data.groups import columns_of, name_of
 from dlstudio.errors import DLStudioError, unknown_name
 from dlstudio.fairness import by_group, gaps
-from dlstudio.fairness.evidence import Clusters
-from dlstudio.fairness.groups import Groups, columns_of, grouped
+from dlstudio.fairness.clusters import Clusters
+from dlstudio.fairness.groups import Groups, grouped
 from dlstudio.fairness.inputs import Outcome, read_arrays
 from dlstudio.fairness.result import FairnessAudit, table_of
 from dlstudio.fairness.tables import Tables
@@ -42,16 +44,30 @@ def audit_fairness(
     threshold: float = 0.0,
     threshold_ratio: float | None = None,
     level: float = 0.95,
+    resolution: float = 0.1,
     min_denominator: int = 10,
     positive: Any = None,
+    task: str | None = None,
     n_resamples: int = 1000,
     seed: int = 0,
     split: str = "test",
 ) -> FairnessAudit:
     """Compare what a model does to groups of people, and say of each gap whether the data show it.
 
-    A gap is shown if the permutation test rejects that there is none, adjusted for all pairs and criteria, and its
-    interval lies beyond the threshold. Groups in which fewer than `min_denominator` rows could count are not compared.
+    A gap is shown if a test rejects that there is none, adjusted for all pairs and criteria, and its interval lies
+    beyond the threshold. No gap is shown if it is not and the interval is narrow, or lies within the threshold: it says
+    how large a gap there may still be. Else there are not enough data, as for groups in which fewer than
+    `min_denominator` rows could count, which are not compared at all.
+
+    Rates are compared by permutation tests, means of scores and of errors by Welch's, calibration slopes by Wald's with
+    robust variances; with clusters, all but slopes by studentised permutations of whole clusters, or by Student's test
+    with the bootstrap's error where a cluster has rows of several groups.
+
+    Calibration within groups has two criteria. ``calibration_in_the_large`` compares the mean score less the base rate;
+    its ratio compares the base rate over the mean score. ``calibration_slope`` compares by how much log odds of the
+    outcome grow with those of the score. Neither sees scores that are right in these two respects and wrong elsewhere;
+    `dlstudio.assess_calibration` looks closer. Of a regression only mean absolute errors have a ratio: mean errors have
+    either sign, and mean predictions no natural zero.
 
     Args:
         y_true: the targets (n,), or a run, whose stored predictions are taken. Strings, booleans and integers are
@@ -68,10 +84,14 @@ def audit_fairness(
         reference: a group to compare all others with, or one by column; None compares all pairs, the larger group as
             the reference.
         threshold: the size up to which a gap does not matter, in the unit of the metric.
-        threshold_ratio: the ratio from which on it does not, such as 0.8, the four-fifths rule; None for 1.
-        level: of confidence; 1 - `level` is the largest probability of showing any gap that is not there, once for
-            all pairs and criteria of single columns, and once for all intersections.
-        min_denominator: rows that could count which both groups need.
+        threshold_ratio: the ratio from which on it does not, such as 0.8, the four-fifths rule. None tests no ratios:
+            each then has the p-value and the verdict of its difference.
+        level: of confidence; 1 - `level` is the largest probability of showing any gap that is not there. Where columns
+            are combined, single columns and combinations have half of it each.
+        resolution: half an interval may be this wide, above 0 and below 1, to say that no gap is shown: in units of a
+            rate, in standard deviations of the target of a regression; of slopes, as far as it changes a probability; a
+            ratio's interval may reach from 1 - `resolution` times to the inverse.
+        min_denominator: rows that could count which both groups need; with clusters, clusters with such rows.
         positive: the label or name of the positive class; None takes 1.
         n_resamples, seed: of what has no closed form: AUC and calibration error, and everything with clusters.
         split: which part of a run, ``"test"`` or ``"val"``.
@@ -93,20 +113,20 @@ def audit_fairness(
     References:
         Hardt, Price and Srebro, Equality of opportunity in supervised learning (2016); Newcombe, Interval estimation
         for the difference between independent proportions (1998); Holm, A simple sequentially rejective multiple test
-        procedure (1979).
+        procedure (1979); Van Calster et al., A calibration hierarchy for risk models was defined (2016).
     """
     started = time.perf_counter()
     predicted = _predicted(y_true, y_pred, y_score, split)
     if predicted is not None:
         y_true, y_pred, y_score = predicted.y_true, predicted.y_pred, predicted.y_score
         positive, y_score = _class_of_run(predicted, positive, y_score)
-    _check(level, threshold, threshold_ratio, min_denominator, n_resamples, intersections)
+    _check(level, threshold, threshold_ratio, resolution, min_denominator, n_resamples, intersections)
     subject = read_arrays(
         y_true,
         y_pred,
         y_score,
         positive=positive,
-        task=None if predicted is None else predicted.task,
+        task=task if predicted is None else predicted.task,
         names=() if predicted is None else predicted.class_names,
     )
     n_given = len(subject.kept) + sum(subject.dropped.values())
@@ -115,9 +135,11 @@ def audit_fairness(
     work = Tables(
         subject=subject, clusters=together, level=level, min_denominator=min_denominator, n_draws=n_resamples, seed=seed
     )
+    most = min(intersections, len(singles))
     judge = gaps.Judge(
-        level=level, threshold=float(threshold), threshold_ratio=threshold_ratio, scale=_scale(subject.outcomes[0])
-    )
+        level=level, threshold=float(threshold), threshold_ratio=threshold_ratio, resolution=resolution,
+        scale=_scale(subject.outcomes[0]), families=2 if most > 1 else 1,
+    )  # fmt: skip
     evidence = {(one.feature, o.name): work.evidence(one, o) for one in singles for o in subject.outcomes}
     family = [
         compared
@@ -138,7 +160,7 @@ def audit_fairness(
         positive=subject.positive,
         groups_table=table_of(by_group.COLUMNS, work.groups(singles, evidence)),
         gaps_table=table_of(gaps.COLUMNS, judge.rows(family)),
-        intersections_table=work.intersections(singles, min(intersections, len(singles)), judge),
+        intersections_table=work.intersections(singles, most, judge),
         level=level,
         threshold=float(threshold),
         threshold_ratio=threshold_ratio,
@@ -146,11 +168,16 @@ def audit_fairness(
         n_clusters=0 if together is None else together.n,
         n_resamples=n_resamples,
         seed=seed,
+        options=_options(
+            clusters=clusters, bins=bins, intersections=intersections, reference=reference, threshold=threshold,
+            threshold_ratio=threshold_ratio, level=level, resolution=resolution, min_denominator=min_denominator,
+            positive=positive, task=task, n_resamples=n_resamples, seed=seed, split=split,
+        ),
         dropped=subject.dropped,
         run="" if predicted is None else predicted.run,
         data="" if predicted is None else predicted.data,
         split="" if predicted is None else predicted.split,
-    )
+    )  # fmt: skip
     mixed = [one.feature for one in singles if together is not None and together.groups(one.codes) is None]
     audit = dataclasses.replace(audit, findings=tuple(findings_of(audit, mixed)), wall_s=time.perf_counter() - started)
     return keep(audit, "fairness")
@@ -174,13 +201,21 @@ def _class_of_run(predicted: Predicted, positive: Any, y_score: Any) -> tuple[An
 
 
 def _check(
-    level: float, threshold: float, threshold_ratio: float | None, min_denominator: int, n_resamples: int, most: int
+    level: float,
+    threshold: float,
+    threshold_ratio: float | None,
+    resolution: float,
+    min_denominator: int,
+    n_resamples: int,
+    most: int,
 ) -> None:
     stats.wilson(1, 2, level)  # refuses what is no level
     if not threshold >= 0:
         raise DLStudioError("a threshold of 0 or more", f"threshold={threshold!r}", "Try 0.05, five points of a rate.")
     if threshold_ratio is not None and not 0 < threshold_ratio <= 1:
         raise DLStudioError("a ratio above 0, up to 1", f"threshold_ratio={threshold_ratio!r}", "Try 0.8.")
+    if not 0 < resolution < 1:
+        raise DLStudioError("a resolution between 0 and 1", f"resolution={resolution!r}", "Try 0.1.")
     for name, value, least in (("min_denominator", min_denominator, 1), ("n_resamples", n_resamples, 100)):
         if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < least:
             raise DLStudioError(f"{name} of {least} or more", f"{name}={value!r}", "Leave it out for the default.")
@@ -211,28 +246,8 @@ def _singles(given: Any, predicted: Predicted | None, n: int, kept: Any, bins: M
 
 
 def _clusters(given: Any, predicted: Predicted | None, n: int, kept: Any, n_draws: int, seed: int) -> Clusters | None:
-    if given is None:
-        return None
-    import pandas as pd
-
-    if isinstance(given, str):
-        if predicted is None or predicted.frame is None or given not in predicted.frame.columns:
-            known = () if predicted is None or predicted.frame is None else map(str, predicted.frame.columns)
-            raise unknown_name("column of clusters", given, known)
-        given = predicted.frame[given]
-    values = pd.Series(np.asarray(given))
-    if len(values) != n:
-        raise DLStudioError(f"a cluster for each of the {n:,} rows", f"{len(values):,}", "Pass one label per row.")
-    codes, names = pd.factorize(values.iloc[kept])
-    if (codes < 0).any():
-        raise DLStudioError(
-            "a cluster for every row",
-            f"{int((codes < 0).sum()):,} missing",
-            "Give rows on their own a label of their own.",
-        )
-    if len(names) < 2:
-        raise DLStudioError("two clusters or more", f"{len(names)}", "Leave clusters out.")
-    return Clusters(codes=codes.astype(np.int64), n=len(names), n_draws=n_draws, seed=seed)
+    codes = clusters_of(given, n, kept, lambda: None if predicted is None else predicted.frame)
+    return None if codes is None else Clusters(codes=codes, n=int(codes.max()) + 1, n_draws=n_draws, seed=seed)
 
 
 def _reference(given: Any, one: Groups, singles: Sequence[Groups]) -> int | None:
@@ -248,10 +263,28 @@ def _reference(given: Any, one: Groups, singles: Sequence[Groups]) -> int | None
             raise unknown_name("sensitive column", column, [each.feature for each in singles])
     if one.feature not in by_column:
         return None
-    name = str(by_column[one.feature])
+    given = by_column[one.feature]
+    name = given if given in one.names else name_of(given)
     if name not in one.names:
         raise unknown_name("group", name, one.names)
     return one.names.index(name)
+
+
+def _options(clusters: Any, **given: Any) -> dict[str, Any]:
+    """What was asked for, as plain values."""
+    import pandas as pd
+
+    if clusters is not None and not isinstance(clusters, str):
+        clusters = pd.factorize(pd.Series(np.asarray(clusters)))[0].astype(np.int64)
+    return {"clusters": clusters, **{name: _plain(value) for name, value in given.items()}}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(name): _plain(each) for name, each in value.items()}
+    if isinstance(value, (np.ndarray, np.generic)):
+        return value.tolist()
+    return [_plain(each) for each in value] if isinstance(value, (list, tuple)) else value
 
 
 def _scale(outcome: Outcome) -> float:

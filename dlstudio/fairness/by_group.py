@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dlstudio.fairness.counts import RATES, Array, Interval
+from dlstudio.fairness.counts import OBSERVED, RATES, SLOPE, Array, Interval
 from dlstudio.fairness.evidence import Evidence, balanced_accuracy, f1
 
 __all__ = ["COLUMNS", "Metric", "classified", "counted", "rows_of_groups", "valued"]
@@ -18,8 +18,8 @@ COLUMNS = (
 )  # fmt: skip
 
 Row = tuple[Any, ...]
-Metric = tuple[str, Array, Interval, Array, Array]
-"""Name, values of the groups, their intervals, numerators and denominators."""
+Metric = tuple[str, Array, Interval, Array, Array, Array]
+"""Name, values of the groups, their intervals, numerators, denominators, and how many independent parts count."""
 
 
 def counted(sizes: npt.NDArray[np.int64], n: int) -> Metric:
@@ -31,6 +31,7 @@ def counted(sizes: npt.NDArray[np.int64], n: int) -> Metric:
         (nothing, nothing),
         sizes.astype(np.float64),
         np.full(len(sizes), float(n)),
+        np.full(len(sizes), np.inf),
     )
 
 
@@ -46,29 +47,34 @@ def classified(evidence: Evidence, level: float, scored: dict[str, tuple[Array, 
     cells = tally.cells
     for name in RATES:
         have, among = tally.rate(name)
-        yield name, tally.value(name), evidence.interval(name, level), have, among
-    classes = np.minimum(cells[:, :2].sum(axis=1), cells[:, 2:].sum(axis=1))
+        yield name, tally.value(name), evidence.interval(name, level), have, among, evidence.among(name)
     unknown = np.full(len(cells), np.nan)
-    yield "balanced_accuracy", balanced_accuracy(cells), evidence.interval("balanced_accuracy", level), unknown, classes
+    balanced = balanced_accuracy(cells), evidence.interval("balanced_accuracy", level)
+    yield "balanced_accuracy", *balanced, unknown, tally.among("auc"), evidence.among("auc")
     hit = cells[:, 3]
-    yield "f1", f1(cells), evidence.interval("f1", level), 2 * hit, cells[:, 1:].sum(axis=1) + hit
+    f1_of = 2 * hit, cells[:, 1:].sum(axis=1) + hit, evidence.among("f1")
+    yield "f1", f1(cells), evidence.interval("f1", level), *f1_of
     yield from valued(evidence, level)
+    for name in (OBSERVED, SLOPE):
+        if name in tally.names:
+            value, interval = tally.value(name), evidence.interval(name, level)
+            yield name, value, interval, unknown, tally.among(name), evidence.among(name)
     for name, (value, interval) in scored.items():
-        yield name, value, interval, unknown, classes if name == "auc" else cells.sum(axis=1)
+        yield name, value, interval, unknown, tally.among(name), evidence.among(name)
 
 
 def valued(evidence: Evidence, level: float) -> Iterator[Metric]:
     """Yield the means: of scores, or of the values and errors of a regression."""
     for name in evidence.tally.means:
         mean, _, n = evidence.tally.moments(name)
-        yield name, mean, evidence.interval(name, level), mean * n, n
+        yield name, mean, evidence.interval(name, level), mean * n, n, evidence.among(name)
 
 
 def rows_of_groups(
     feature: str, outcome: str, names: tuple[str, ...], metrics: Iterator[Metric], min_denominator: int
 ) -> Iterator[Row]:
     """Yield a row per metric and group, in the order of `COLUMNS`."""
-    for name, value, (low, high), have, among in metrics:
+    for name, value, (low, high), have, among, counting in metrics:
         for at, group in enumerate(names):
-            enough = bool(among[at] >= min_denominator)
+            enough = bool(counting[at] >= min_denominator)
             yield feature, outcome, group, name, value[at], low[at], high[at], have[at], among[at], enough

@@ -9,12 +9,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from dlstudio.data.tasks import task_of
 from dlstudio.errors import DLStudioError, unknown_name
 
 __all__ = ["Outcome", "Subject", "read_arrays"]
 
 Array = npt.NDArray[Any]
 MOST_CLASSES = 20
+LARGE = 2.0**53
+"""Up to here, floats hold every whole number."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -63,12 +66,14 @@ def read_arrays(
         y_true, y_pred: (n,) labels or values.
         y_score: (n,) probabilities of the positive class, (n, classes), or None.
         positive: which label is the positive one; None takes 1 of 0 and 1.
-        task: what it is; None judges by the labels.
+        task: what it is; None judges by the values, as `dlstudio.data.tasks.task_of`.
         names: of the classes, where labels are their indices.
 
+    Rows in which a value is missing or infinite are left out and counted.
+
     Raises:
-        DLStudioError: lengths differ, labels are not 0 and 1 and `positive` is not given, or scores are no
-            probabilities.
+        DLStudioError: lengths differ, labels are not 0 and 1 and `positive` is not given, scores are no
+            probabilities, or there are more than 20 classes without scores.
     """
     if y_pred is None:
         raise DLStudioError(
@@ -86,15 +91,20 @@ def read_arrays(
     if not len(true):
         raise DLStudioError("one row or more", "none", "Check the filter that made these rows.")
     score = None if y_score is None else np.asarray(y_score, dtype=np.float64)
+    if score is not None and score.ndim == 2 and score.shape[1] == 1:
+        score = score[:, 0]
     if score is not None and (score.ndim not in (1, 2) or len(score) != len(true)):
         raise DLStudioError(
             f"{len(true):,} scores, or as many rows of them",
             f"shape {score.shape}",
             "Pass the scores of the same rows.",
         )
-    bad = {"y_true is missing": _unknown(true), "y_pred is missing": _unknown(pred)}
-    if score is not None:
-        bad["y_score is missing"] = np.asarray(np.isnan(score).reshape(len(score), -1).any(axis=1))
+    bad = {
+        f"{name} is {what}": rows
+        for name, values in (("y_true", true), ("y_pred", pred), ("y_score", score))
+        if values is not None
+        for what, rows in (("missing", _missing(values)), ("infinite", _infinite(values)))
+    }
     gone: Array = np.zeros(len(true), dtype=bool)
     dropped = {}
     for why, rows in bad.items():
@@ -108,9 +118,10 @@ def read_arrays(
     score = None if score is None else score[kept]
     if true.dtype.kind != pred.dtype.kind:
         true, pred = _of_one_kind(true, pred)
-    labels = list(range(len(names))) if names else np.unique(np.concatenate([true, pred])).tolist()
-    task = task or _task(true, labels, positive, several=score is not None and score.ndim == 2)
+    task = task_of(true, pred, score, task)
     if task == "regression":
+        if positive is not None:
+            raise DLStudioError("two classes for positive=", "a regression", "Leave it out.")
         if score is not None:
             raise DLStudioError("no scores for regression", "y_score", "Leave y_score out: y_pred says it all.")
         values = Outcome(name="", y_true=_numbers(true), y_pred=_numbers(pred), y_score=None)
@@ -122,18 +133,23 @@ def read_arrays(
             f"values from {low:g} to {high:g}",
             "Pass logits through a sigmoid or softmax first.",
         )
+    true, pred = _whole(true), _whole(pred)
+    labels = list(range(len(names))) if names else np.unique(np.concatenate([true, pred])).tolist()
     if task == "binary":
         yes, shown = _positive(labels, names, positive)
-        if score is not None and score.ndim == 2:
-            raise DLStudioError(
-                "one score per row", f"shape {score.shape}", "Pass the probability of the positive class."
-            )
+        score = None if score is None else _of_class(score, yes, labels)
         outcomes = [Outcome(name="", y_true=true == yes, y_pred=pred == yes, y_score=score)]
     else:
         shown = ""
         if positive is not None:
             raise DLStudioError(
                 "two classes for positive=", f"{len(labels)} classes", "Leave it out: every class is looked at."
+            )
+        if len(labels) > MOST_CLASSES and score is None and not names:
+            raise DLStudioError(
+                f"at most {MOST_CLASSES} classes",
+                f"{len(labels):,} different labels",
+                "Join rare classes first; for amounts pass task='regression'.",
             )
         if score is not None and score.shape[1:] != (len(labels),):
             raise DLStudioError(
@@ -155,6 +171,8 @@ def read_arrays(
 
 def _column(name: str, values: Any) -> Array:
     array = np.asarray(values)
+    if array.dtype.kind in "US" and not hasattr(values, "dtype"):
+        array = np.asarray(values, dtype=object)  # NaN is no text
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
     if array.ndim != 1 or array.dtype.kind not in "biufOUS":
@@ -162,10 +180,23 @@ def _column(name: str, values: Any) -> Array:
     return array
 
 
-def _unknown(values: Array) -> Array:
+def _missing(values: Array) -> Array:
     import pandas as pd
 
-    return np.asarray(pd.isna(values), dtype=bool)
+    return _in_row(np.asarray(pd.isna(values), dtype=bool))
+
+
+def _infinite(values: Array) -> Array:
+    if values.dtype.kind == "O":
+        return np.array([isinstance(value, (float, np.floating)) and bool(np.isinf(value)) for value in values])
+    if values.dtype.kind != "f":
+        return np.zeros(len(values), dtype=bool)
+    return _in_row(np.isinf(values))
+
+
+def _in_row(found: Array) -> Array:
+    """Whether anything was found in a row, (n,)."""
+    return np.asarray(found if found.ndim == 1 else found.any(axis=1))
 
 
 def _plain(values: Array) -> Array:
@@ -177,6 +208,11 @@ def _plain(values: Array) -> Array:
     return values.astype(str)
 
 
+def _whole(labels: Array) -> Array:
+    """Whole numbers as integers: a missing value beside them had made them floats."""
+    return labels.astype(np.int64) if labels.dtype.kind == "f" and (np.abs(labels) < LARGE).all() else labels
+
+
 def _of_one_kind(true: Array, pred: Array) -> tuple[Array, Array]:
     if true.dtype.kind in "iuf" and pred.dtype.kind in "iuf":
         return true.astype(np.float64), pred.astype(np.float64)
@@ -184,25 +220,6 @@ def _of_one_kind(true: Array, pred: Array) -> tuple[Array, Array]:
         return true.astype(str), pred.astype(str)
     raise DLStudioError(
         "targets and predictions of one kind", f"{true.dtype} and {pred.dtype}", "Use the same labels in both."
-    )
-
-
-def _task(true: Array, labels: list[Any], positive: Any, *, several: bool) -> str:
-    """Judge by the labels what was predicted; `several` says that there is a score for each class."""
-    if positive is not None:
-        return "binary" if len(labels) <= 2 else "multiclass"
-    if several:
-        return "multiclass"
-    if true.dtype.kind == "f":
-        return "binary" if set(labels) <= {0.0, 1.0} else "regression"
-    if len(labels) <= 2:
-        return "binary"
-    if len(labels) <= MOST_CLASSES:
-        return "multiclass"
-    if true.dtype.kind in "iu":
-        return "regression"
-    raise DLStudioError(
-        f"at most {MOST_CLASSES} classes", f"{len(labels):,} different labels", "Join rare classes first."
     )
 
 
@@ -221,6 +238,17 @@ def _positive(labels: list[Any], names: Sequence[str], positive: Any) -> tuple[A
     if positive not in labels and not (positive == 1 and set(labels) <= {0, 1}):
         raise unknown_name("class", positive, map(str, names or labels))
     return positive, str(names[positive] if names else positive)
+
+
+def _of_class(score: Array, yes: Any, labels: list[Any]) -> Array:
+    """The probability of the positive class, (n,)."""
+    if score.ndim == 2 and score.shape[1] == 2:
+        place = int(yes) if set(labels) <= {0, 1} else labels.index(yes) if len(labels) == 2 else None
+        if place is not None:
+            return score[:, place]
+    if score.ndim == 2:
+        raise DLStudioError("one score per row", f"shape {score.shape}", "Pass the probability of the positive class.")
+    return score
 
 
 def _numbers(values: Array) -> npt.NDArray[np.float64]:

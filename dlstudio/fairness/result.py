@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from dlstudio.data.groups import AND
 from dlstudio.errors import unknown_name
 from dlstudio.fairness.gaps import NO_GAP, OVERALL, SHOWN, TOO_FEW
-from dlstudio.fairness.groups import AND
 from dlstudio.results import Finding, Result
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ VERDICTS = {SHOWN: "a gap is shown by", NO_GAP: "no gap by", TOO_FEW: "not enoug
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class FairnessAudit(Result, schema=1):
+class FairnessAudit(Result, schema=2):
     """Metrics of groups and gaps between them, with their uncertainty.
 
     Attributes:
@@ -37,10 +37,14 @@ class FairnessAudit(Result, schema=1):
         positive: what the positive class of a binary task is called.
         groups_table, gaps_table, intersections_table: columns of `by_group`, `gaps` and `intersections`.
         level: of confidence.
-        threshold, threshold_ratio: gaps up to it, and ratios from it to its inverse, do not count; None for 1.
-        min_denominator: groups with fewer rows that could count are not compared.
+        threshold, threshold_ratio: gaps up to it, and ratios from it to its inverse, do not count; None where ratios
+            are not tested.
+        min_denominator: groups with fewer rows that could count, or clusters of them, are not compared.
         n_clusters: how many clusters the rows form; 0 where each is on its own.
         n_resamples, seed: of what was drawn anew.
+        options: everything that `audit_fairness` was given beside the predictions and the sensitive columns, by name:
+            ``audit_fairness(run, sensitive_features=..., **audit.options)`` audits in the same way again. Clusters are
+            the name of a run's column, or int64 (rows given,) the number of each row's.
         dropped: why rows were left out, and how many.
         findings: what follows, codes DLS301 to DLS308.
         run, data, split: the run's key, its data and part; empty for arrays.
@@ -68,6 +72,7 @@ class FairnessAudit(Result, schema=1):
     n_clusters: int = 0
     n_resamples: int
     seed: int
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     dropped: Mapping[str, int] = dataclasses.field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
     run: str = ""
@@ -93,11 +98,12 @@ class FairnessAudit(Result, schema=1):
 
         Columns: ``sensitive_feature``, ``outcome``, ``criterion``, ``group``, ``reference``, ``value`` (group less
         reference, or group over reference), ``low``, ``high``, ``p_value`` (of no gap, or of none beyond the
-        threshold), ``p_adjusted`` (by Holm's method, over all pairs and criteria), ``verdict``, ``metric`` (what
-        differs) and ``shown_by``. In the rows ``"overall"``, the reference names the pair that is farthest apart, of
-        those with enough data, and value is what fairlearn would say of these groups. The verdict there is that of the
-        criterion: a gap is shown if any pair shows one, and ``shown_by`` names the largest of these; it need not be the
-        pair farthest apart, which may be of small groups.
+        threshold), ``p_adjusted`` (by Holm's method, over all pairs and criteria; doubled where combinations are
+        tested too, which have the other half), ``verdict``, ``metric`` (what differs) and ``shown_by``. In the rows
+        ``"overall"``, the reference names the pair that is farthest apart, of those with enough data, and value is what
+        fairlearn would say of these groups. The verdict there is that of the criterion: a gap is shown if any pair
+        shows one, and ``shown_by`` names the largest of these; it need not be the pair farthest apart, which may be of
+        small groups. A group that is itself called "overall" is "overall (group)" here.
         """
         return _frame(self.gaps_table)
 
@@ -105,7 +111,8 @@ class FairnessAudit(Result, schema=1):
     def intersections(self) -> pd.DataFrame:
         """One row per criterion and combination of groups, each against everybody else, strongest evidence first.
 
-        Columns as in `gaps` and ``n``, how many rows the combination has. Adjusted over all of these rows.
+        Columns as in `gaps` and ``n``, how many rows the combination has. Adjusted over all of these rows, and doubled,
+        as single columns have the other half.
         """
         return _frame(self.intersections_table)
 

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from dlstudio.fairness import by_group, gaps
+from dlstudio.fairness.clustered import clustered_evidence
+from dlstudio.fairness.clusters import Clusters
 from dlstudio.fairness.counts import tally
-from dlstudio.fairness.evidence import Clusters, Evidence, clustered_evidence
+from dlstudio.fairness.evidence import Evidence
 from dlstudio.fairness.groups import Groups, crossed
 from dlstudio.fairness.inputs import Outcome, Subject
 from dlstudio.fairness.result import table_of
-from dlstudio.fairness.scored import ScoreCells, score_cells, score_intervals
+from dlstudio.fairness.scored import score_intervals
+from dlstudio.fairness.slopes import Logits, logits_of, slopes
 
-__all__ = ["Tables"]
+__all__ = ["EVERYBODY", "Tables"]
 
 EVERYBODY = "everybody else"
 
@@ -36,14 +40,25 @@ class Tables:
         """Add up the rows of every group, followed by everybody else than each of them where `rest` is set."""
         n = len(groups.names)
         if self.clusters is not None:
-            return clustered_evidence(groups.codes, n, outcome, self.clusters, rest=rest)
-        found = tally(groups.codes, n, outcome)
-        return Evidence(found.with_rest() if rest else found)
+            evidence: Evidence = clustered_evidence(groups.codes, n, outcome, self.clusters, rest=rest)
+        else:
+            found = tally(groups.codes, n, outcome)
+            evidence = Evidence(found.with_rest() if rest else found)
+        if outcome.name in self._logits:
+            fitted = slopes(
+                groups.codes, n, outcome, self._logits[outcome.name], clusters=self.clusters, rest=rest,
+                least=self.min_denominator if rest else 1,
+            )  # fmt: skip
+            evidence.tally = dataclasses.replace(evidence.tally, slopes=fitted)
+        return evidence
+
+    @functools.cached_property
+    def _logits(self) -> dict[str, Logits]:
+        return {o.name: logits_of(o.y_score) for o in self.subject.outcomes if o.y_score is not None}
 
     def groups(self, singles: Sequence[Groups], evidence: Mapping[tuple[str, str], Evidence]) -> Iterator[Any]:
         """Yield the rows of metrics by group, those of all rows together first."""
         whole = Groups(feature="", names=("overall",), codes=np.zeros(len(self.subject.kept), dtype=np.int32))
-        finer = {o.name: score_cells(o.y_score) for o in self.subject.outcomes if o.y_score is not None}
         for one in (whole, *singles):
             first = [by_group.counted(one.sizes, len(one.codes))]
             if self.subject.task == "multiclass":
@@ -54,7 +69,7 @@ class Tables:
                 metrics = (
                     by_group.valued(found, self.level)
                     if self.subject.task == "regression"
-                    else by_group.classified(found, self.level, self._scored(one, o, finer.get(o.name)))
+                    else by_group.classified(found, self.level, self._scored(one, o))
                 )
                 yield from by_group.rows_of_groups(one.feature, o.name, one.names, metrics, self.min_denominator)
 
@@ -64,13 +79,14 @@ class Tables:
         correct = Outcome(name="", y_true=np.ones_like(self.subject.right), y_pred=self.subject.right, y_score=None)
         found = self.evidence(groups, correct)
         have, among = found.tally.rate("accuracy")
-        return "accuracy", found.tally.value("accuracy"), found.interval("accuracy", self.level), have, among
+        value, interval = found.tally.value("accuracy"), found.interval("accuracy", self.level)
+        return "accuracy", value, interval, have, among, found.among("accuracy")
 
-    def _scored(self, groups: Groups, outcome: Outcome, cells: ScoreCells | None) -> dict[str, Any]:
-        if cells is None or outcome.y_score is None:
+    def _scored(self, groups: Groups, outcome: Outcome) -> dict[str, Any]:
+        if outcome.y_score is None:
             return {}
         return score_intervals(
-            groups.codes, len(groups.names), outcome.y_true, outcome.y_score, cells,
+            groups.codes, len(groups.names), outcome.y_true, outcome.y_score,
             level=self.level, n_draws=self.n_draws, seed=self.seed, clusters=self.clusters,
         )  # fmt: skip
 

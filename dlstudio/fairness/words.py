@@ -6,9 +6,9 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from dlstudio.fairness.counts import RATES
+from dlstudio.data.groups import AND
+from dlstudio.fairness.counts import RATES, SLOPE
 from dlstudio.fairness.gaps import OVERALL, SHOWN, TOO_FEW
-from dlstudio.fairness.groups import AND
 from dlstudio.fairness.result import FairnessAudit, is_worst, records
 from dlstudio.results import Finding
 
@@ -30,6 +30,8 @@ METRIC_WORDS = {
     "auc": "AUC",
     "calibration_error": "calibration error",
     "calibration_bias": "mean score less base rate",
+    "observed_to_expected": "base rate over mean score",
+    "calibration_slope": "calibration slope",
     "mean_score": "mean score",
     "mean_target": "mean target",
     "mean_prediction": "mean prediction",
@@ -69,7 +71,7 @@ def findings_of(audit: FairnessAudit, mixed: Sequence[str] = ()) -> Iterator[Fin
             code="DLS307",
             severity="info",
             sentence=f"Some clusters have rows of several groups of {' and '.join(mixed)}, so that they cannot be"
-            " exchanged: p-values there are normal ones with the cluster bootstrap's standard error.",
+            " exchanged: p-values there are of Student's test with the cluster bootstrap's standard error.",
             evidence={"sensitive_features": list(mixed)},
         )
     yield from _ratios(audit, pairs)
@@ -123,7 +125,8 @@ def _criterion(
     sides = [
         _number(group, metrics[feature, outcome, group, row["metric"]]) for group in (row["group"], row["reference"])
     ]
-    apart = "" if math.isnan(row["value"]) else f" The difference is {_difference(audit, row)}."
+    # What too few rows show is no number to repeat.
+    apart = "" if math.isnan(row["p_value"]) else f" The difference is {_difference(audit, row)}."
     more = f" of more than {_size(audit, row['metric'])}" if audit.threshold else ""
     verdict = {
         SHOWN: f"A gap{more} is shown",
@@ -140,8 +143,12 @@ def _criterion(
 
 def _number(group: str, row: dict[str, Any]) -> str:
     """A metric of a group, and what it was counted of."""
+    if not row["enough"]:
+        return f"too few to say for {group} ({row['denominator']:,.0f} rows)"
+    if row["metric"] == SLOPE:
+        return f"{row['value']:.2f} for {group} ({row['denominator']:,.0f} rows of the rarer class)"
     if row["metric"] in RATES:
-        value = "unknown" if math.isnan(row["value"]) else f"{row['value']:.1%}"
+        value = "unknown" if math.isnan(row["value"]) else f"{100 * row['value']:.1f} %"
         return f"{value} for {group} ({row['numerator']:,.0f} of {row['denominator']:,.0f})"
     if row["metric"] == "calibration_bias":
         return f"{100 * row['value']:+.1f} points for {group} ({row['denominator']:,.0f} rows)"
@@ -176,7 +183,7 @@ def _difference(audit: FairnessAudit, row: dict[str, Any]) -> str:
         value, low, high = (f"{100 * one:+.1f}" for one in numbers)
         value += " points"
     else:
-        value, low, high = (f"{one:+.4g}" for one in numbers)
+        value, low, high = (f"{one:+.2f}" if row["metric"] == SLOPE else f"{one:+.4g}" for one in numbers)
     level = audit.level if not row["criterion"].startswith("equalized_odds") else 1 - (1 - audit.level) / 2
     interval = f"{100 * level:g} % interval {low} to {high}" if not math.isnan(row["low"]) else "no interval"
     return f"{value} ({interval}; {p_words(row['p_adjusted'])}, adjusted for all comparisons)"
@@ -201,11 +208,12 @@ def _small(audit: FairnessAudit) -> Iterator[Finding]:
                 for group, row in list(least.items())[:FEW_NAMES]
             ]
             more = f" and {len(least) - FEW_NAMES} more" if len(least) > FEW_NAMES else ""
+            parts_needed = f"{audit.min_denominator} {'clusters' if audit.n_clusters else 'rows'}"
             yield Finding(
                 code="DLS304",
                 severity="warning",
-                sentence=f"Too few rows to compare some groups of {feature} by every criterion:"
-                f" {', '.join(parts)}{more}; {audit.min_denominator} are needed.",
+                sentence=f"Too few data to compare some groups of {feature} by every criterion:"
+                f" {', '.join(parts)}{more}; {parts_needed} are needed.",
                 evidence={group: row["denominator"] for group, row in least.items()},
                 remedy="Collect more of them, or join groups that may be looked at together.",
             )

@@ -23,7 +23,7 @@ from dlstudio.trust.evaluation_result import Evaluation
 from dlstudio.trust.label_result import LabelErrors
 from dlstudio.trust.robustness_result import RobustnessResult
 
-__all__ = ["edge", "first_point", "labels", "pictures", "reviewed", "traded", "with_findings"]
+__all__ = ["decided", "edge", "first_point", "labels", "pictures", "reviewed", "traded", "with_findings"]
 
 Pictures: TypeAlias = list[tuple[str, go.Figure]]
 
@@ -130,6 +130,17 @@ def labels(result: TradeOff) -> tuple[str, ...]:
     return tuple(found)
 
 
+def decided(result: Evaluation, at: float = 0.5) -> tuple[str, go.Figure]:
+    """Draw what thresholds do, the last picture of an evaluation of two classes with scores.
+
+    Args:
+        result: what `dlstudio.evaluate` returned.
+        at: the threshold to mark.
+    """
+    words = "What other thresholds would do; the dashed line is the one that is looked at."
+    return words, evaluation.thresholds(result, at)
+
+
 def _evaluated(result: Evaluation) -> Pictures:
     found = [("Every measure with its interval; grey ticks are what guessing reaches.", evaluation.metrics(result))]
     if result.task == "regression":
@@ -140,6 +151,8 @@ def _evaluated(result: Evaluation) -> Pictures:
         found.append(("How many are found at the price of how many false alarms.", evaluation.roc(result)))
     if "precision_recall" in curves:
         found.append(("How many of those found are right.", evaluation.precision_recall(result)))
+    if result.positive_scores is not None:
+        found.append(decided(result))
     return found
 
 

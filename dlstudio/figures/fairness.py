@@ -10,10 +10,10 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from dlstudio.data.groups import AND
 from dlstudio.errors import unknown_name
-from dlstudio.fairness.counts import RATES
+from dlstudio.fairness.counts import OBSERVED, RATES, SLOPE
 from dlstudio.fairness.gaps import NO_GAP, SHOWN, TOO_FEW
-from dlstudio.fairness.groups import AND
 from dlstudio.fairness.result import FairnessAudit, records
 from dlstudio.fairness.words import METRIC_WORDS, combined, deciding, p_words
 from dlstudio.figures import theme
@@ -96,8 +96,9 @@ def groups(audit: FairnessAudit, feature: str | None = None, metrics: Sequence[s
 def gaps(audit: FairnessAudit, feature: str | None = None) -> go.Figure:
     """Draw for every criterion the gap of the pair that carries its verdict, with its interval.
 
-    Full orange diamonds are gaps that are shown, blue circles show that there is none, open grey circles have too few
-    data. Within the shaded band a gap does not count.
+    Full orange diamonds are gaps that are shown; at blue circles none is shown, and their intervals say how large one
+    may still be; for open grey circles there are too few data. Where too few rows could count, nothing is drawn. Within
+    the shaded band a gap does not count.
 
     Args:
         audit: what `dlstudio.audit_fairness` returned.
@@ -140,9 +141,9 @@ def pictures(audit: FairnessAudit) -> list[tuple[str, go.Figure]]:
     """Draw a whole audit: captions and figures of every column's groups, of all gaps, and of combinations."""
     found = [
         (
-            "How far apart groups are by each criterion. Orange diamonds are gaps that the data show, blue circles show"
-            " none, and for open grey circles there are not enough data."
-            + (" Gaps within the shaded band do not count." if audit.threshold else ""),
+            "How far apart groups are by each criterion. Orange diamonds are gaps that the data show. At blue circles"
+            " no gap is shown; the interval says how large one may still be. For open grey circles there are not"
+            " enough data." + (" Gaps within the shaded band do not count." if audit.threshold else ""),
             gaps(audit),
         )
     ]
@@ -214,8 +215,9 @@ def _forest(audit: FairnessAudit, rows: Rows, labels: list[str], y_title: str) -
     value, low, high = (
         scale * np.array([row[key] for row in rows], dtype=np.float64) for key in ("value", "low", "high")
     )
+    told = [math.isfinite(row["p_value"]) for row in rows]
     for verdict, (paint, symbol) in VERDICTS.items():
-        chosen = [at for at, row in enumerate(rows) if row["verdict"] == verdict]
+        chosen = [at for at, row in enumerate(rows) if row["verdict"] == verdict and told[at]]
         if not chosen:
             continue
         figure.add_scatter(
@@ -229,6 +231,8 @@ def _forest(audit: FairnessAudit, rows: Rows, labels: list[str], y_title: str) -
             hovertemplate="%{text}<extra></extra>",
         )
     unit = "unit of the target" if audit.task == "regression" else "percentage points"
+    if any(row["metric"] == SLOPE for row in rows):
+        unit += "; of slopes, hundredths"
     theme.apply(
         figure,
         x_title=f"Gap with its interval ({unit})",
@@ -248,12 +252,15 @@ def _forest(audit: FairnessAudit, rows: Rows, labels: list[str], y_title: str) -
         tickvals=np.arange(len(rows), dtype=np.int32), ticktext=[escape(label) for label in labels],
         range=[max(len(rows), 1) - 0.5, -0.5], showgrid=False,
     )  # fmt: skip
-    ends = np.concatenate([low, high, value, [-scale * audit.threshold, scale * audit.threshold, 0.0]])
+    band = np.array([-1.0, 0.0, 1.0]) * scale * audit.threshold
+    ends = np.concatenate([low[told], high[told], value[told], band])
     ends = ends[np.isfinite(ends)]
     air = AIR * max(float(np.ptp(ends)), 1e-9)
     figure.update_xaxes(range=[float(ends.min()) - air, float(ends.max()) + air])
     figure.update_layout(margin_t=48, showlegend=True)
-    if not rows:
+    for at in np.flatnonzero(~np.array(told, dtype=bool)).tolist() if any(told) else ():
+        figure.add_annotation(text="too few rows", x=0, y=at, xanchor="left", showarrow=False, font={"color": MUTED})
+    if not any(told):
         figure.add_annotation(
             text="Nothing could be compared",
             showarrow=False,
@@ -267,7 +274,8 @@ def _forest(audit: FairnessAudit, rows: Rows, labels: list[str], y_title: str) -
 
 
 def _gap_said(audit: FairnessAudit, row: dict[str, Any]) -> str:
-    number = _format("calibration_bias" if audit.task != "regression" else row["metric"])
+    points = audit.task != "regression" and row["metric"] != SLOPE
+    number = _format("calibration_bias" if points else row["metric"])
     lines = [
         f"{METRIC_WORDS[row['metric']]}: {_short(row['group'], 40)} − {_short(row['reference'], 40)}",
         f"{number(row['value'])}, interval {number(row['low'])} to {number(row['high'])}",
@@ -290,13 +298,15 @@ def _format(metric: str) -> Any:
 
 
 def _scale(metric: str) -> float:
-    plain = metric == "count" or metric in PANELS["regression"] or metric == "mean_target"
+    plain = metric in ("count", "mean_target", OBSERVED, SLOPE) or metric in PANELS["regression"]
     return 1.0 if plain else 100.0
 
 
 def _unit(metric: str) -> str:
     if metric == "count":
         return "rows"
+    if metric in (OBSERVED, SLOPE):
+        return "1 is right"
     return "points" if metric == "calibration_bias" else "%" if _scale(metric) != 1 else "unit of the target"
 
 

@@ -119,7 +119,7 @@ def _draw(
         line={"color": color(number), "width": 2.5},
         marker={"size": 8, "symbol": SYMBOLS[number % len(SYMBOLS)]},
         hovertemplate=(
-            f"{strength}<br>{what} %{{y:{shown}}}<br>{result.level:.0%} interval %{{customdata[0]:{shown}}} to"
+            f"{strength}<br>{what} %{{y:{shown}}}<br>{100 * result.level:g} % interval %{{customdata[0]:{shown}}} to"
             f" %{{customdata[1]:{shown}}}<extra></extra>"
         ),
         **place,

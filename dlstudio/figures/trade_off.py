@@ -34,7 +34,7 @@ def trade_off(result: TradeOff, at: int | None = None) -> go.Figure:
     figure = go.Figure()
     kinds = np.array(result.kinds)
     path = np.flatnonzero((kinds == "thresholds") & np.isfinite(result.gap))
-    hover = "%{text}<br>gap %{x:.3f}, accuracy %{y:.1%}<extra></extra>"
+    hover = "%{text}<br>gap %{x:.3f}, accuracy %{customdata:.1f} %<extra></extra>"
     if len(path):
         figure.add_scatter(
             x=result.gap[path],
@@ -44,6 +44,7 @@ def trade_off(result: TradeOff, at: int | None = None) -> go.Figure:
             line={"color": ACCENT, "width": 1.5},
             marker={"size": 7, "color": ACCENT},
             text=[escape(result.names[place]) for place in path],
+            customdata=100 * result.accuracy[path],
             hovertemplate=hover,
         )
     for number, place in enumerate(np.flatnonzero(kinds == "variant")):
@@ -66,6 +67,8 @@ def trade_off(result: TradeOff, at: int | None = None) -> go.Figure:
 def operating_point(result: TradeOff, at: int) -> go.Figure:
     """Draw the share of every group that is given class 1, as the model is and at a point, with intervals.
 
+    Of groups with too few rows to be compared only the name is there.
+
     Args:
         result: what `dlstudio.trade_off` returned.
         at: the point.
@@ -74,7 +77,9 @@ def operating_point(result: TradeOff, at: int) -> go.Figure:
         DLStudioError: there is no such point.
     """
     _checked(result, at)
-    there = np.flatnonzero(result.counts[0, :, 0] > 0)
+    listed = np.flatnonzero(result.counts[0, :, 0] > 0)
+    heights = np.flatnonzero(result.compared[listed])
+    there = listed[heights]
     rates, low, high = result.selection_rate, result.selection_low, result.selection_high
     figure = go.Figure()
     # Beside each other, not over each other, where little changes.
@@ -82,7 +87,7 @@ def operating_point(result: TradeOff, at: int) -> go.Figure:
     for point, name, paint, symbol, shift in drawn if at else drawn[:1]:
         figure.add_scatter(
             x=rates[point, there],
-            y=np.arange(len(there)) + shift,
+            y=heights + shift,
             mode="markers",
             name=name,
             marker={"color": paint, "size": 10, "symbol": symbol},
@@ -93,20 +98,23 @@ def operating_point(result: TradeOff, at: int) -> go.Figure:
                 "thickness": 1.5,
                 "width": 3,
             },
+            customdata=100 * rates[point, there],
             text=[escape(f"{result.groups[place]}, {result.counts[0, place, 0]:,} rows") for place in there],
-            hovertemplate=f"%{{text}}<br>{name} %{{x:.1%}}<extra></extra>",
+            hovertemplate=f"%{{text}}<br>{name} %{{customdata:.1f}} %<extra></extra>",
         )
     theme.apply(
         figure,
-        x_title=f"Share that is given “{result.positive}” ({result.level:.0%} intervals)",
+        x_title=f"Share that is given “{result.positive}” ({100 * result.level:g} % intervals)",
         y_title=result.sensitive_feature,
-        height=130 + 46 * max(len(there), 2),
+        height=130 + 46 * max(len(listed), 2),
     )
     figure.update_xaxes(tickformat=".0%", range=[-0.02, 1.02])
     figure.update_yaxes(
-        tickvals=list(range(len(there))),
-        ticktext=[escape(result.groups[place]) for place in there],
-        range=[len(there) - 0.5, -0.5],
+        tickvals=list(range(len(listed))),
+        ticktext=[
+            escape(result.groups[place] + ("" if result.compared[place] else " (too few rows)")) for place in listed
+        ],
+        range=[len(listed) - 0.5, -0.5],
         showgrid=False,
     )
     figure.update_layout(margin_t=44)
@@ -126,7 +134,8 @@ def _point(
         error_x=_bars(gap, np.maximum(result.gap_low[at : at + 1], 0), result.gap_high[at : at + 1], paint),
         error_y=_bars(accuracy, result.accuracy_low[at : at + 1], result.accuracy_high[at : at + 1], paint),
         text=[escape(result.names[at])],
-        hovertemplate="%{text}<br>gap %{x:.3f}, accuracy %{y:.1%}<extra></extra>",
+        customdata=100 * accuracy,
+        hovertemplate="%{text}<br>gap %{x:.3f}, accuracy %{customdata:.1f} %<extra></extra>",
     )
 
 

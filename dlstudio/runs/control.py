@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from abc import ABC, abstractmethod
 from collections import deque
@@ -15,6 +16,14 @@ from dlstudio.runs.folder import PAUSED, RUNNING, RunFolder
 if TYPE_CHECKING:
     from dlstudio.runs.watching import Watch
 
+COMMANDS: dict[str, set[str]] = {"pause": set(), "resume": set(), "stop": set(), "checkpoint": set(), "set": {"lr"}}
+"""What a run can be asked for, and what has to be said with it."""
+
+
+def is_learning_rate(value: Any) -> bool:
+    """Tell whether a value is a finite number above 0."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value <= sys.float_info.max
+
 
 @dataclass(frozen=True, slots=True)
 class Command:
@@ -22,6 +31,23 @@ class Command:
 
     name: str
     arguments: dict[str, Any]
+
+    @classmethod
+    def read(cls, line: dict[str, Any]) -> Command:
+        """Read a line of the journal, which anyone may have written.
+
+        Raises:
+            ValueError: it is no command, or its arguments are not what the command takes.
+        """
+        name, arguments = line.get("command"), line.get("arguments") or {}
+        if not isinstance(name, str) or name not in COMMANDS:
+            raise ValueError(f"there is no command {str(line.get('line', name))[:80]!r}")
+        if not isinstance(arguments, dict) or set(arguments) != COMMANDS[name]:
+            takes = " and ".join(COMMANDS[name]) or "nothing"
+            raise ValueError(f"{name} takes {takes}, not {str(arguments)[:80]}")
+        if name == "set" and not is_learning_rate(arguments["lr"]):
+            raise ValueError(f"a learning rate is a number above 0, not {str(arguments['lr'])[:80]}")
+        return cls(name, arguments)
 
 
 class Steered(ABC):
@@ -62,7 +88,11 @@ class Steered(ABC):
     def _poll_commands(self) -> None:
         """Read what was journaled since the last call; called in the background."""
         found, self._control_offset = self._files.commands(self._control_offset)
-        self._commands.extend(Command(c.get("command", ""), c.get("arguments") or {}) for c in found)
+        for line in found:
+            try:
+                self._commands.append(Command.read(line))
+            except ValueError as error:
+                self.event("warning", f"a line of control.jsonl was left out: {error}")
 
     def take_commands(self) -> Iterator[Command]:
         """Hand out the commands that wait, for loops that set `defer_control`.

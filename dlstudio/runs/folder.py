@@ -206,7 +206,10 @@ class RunFolder:
             raise DLStudioError("a run folder that can be written", str(error), "Check the disk.") from error
 
     def commands(self, offset: int) -> tuple[list[dict[str, Any]], int]:
-        """Commands journaled after byte `offset`, and the offset to ask with next."""
+        """Commands journaled after byte `offset`, and the offset to ask with next.
+
+        A line that is no JSON object comes as ``{"line": text}``.
+        """
         path = self.path / "control.jsonl"
         try:
             if path.stat().st_size <= offset:
@@ -218,9 +221,10 @@ class RunFolder:
             return [], offset
         whole = data[: data.rfind(b"\n") + 1]
         parsed = []
-        for line in whole.splitlines():
+        for line in filter(bytes.strip, whole.split(b"\n")):
             try:
-                parsed.append(json.loads(line))
-            except ValueError:
-                continue
+                found = json.loads(line)
+            except (ValueError, RecursionError):
+                found = None
+            parsed.append(found if isinstance(found, dict) else {"line": line.decode(errors="replace")})
         return parsed, offset + len(whole)

@@ -12,6 +12,7 @@ import numpy as np
 
 from dlstudio.errors import DLStudioError, unknown_name
 from dlstudio.runs import registrar
+from dlstudio.runs.control import is_learning_rate
 from dlstudio.runs.folder import QUEUED, TERMINAL, RunFolder, read_json
 from dlstudio.telemetry.reader import Floats, Ints, Matrix, TelemetryReader, by_key, event_dicts, layer_block
 from dlstudio.tracking.home import find_home
@@ -290,7 +291,7 @@ class Run:
         Raises:
             DLStudioError: `lr` is not a positive finite number, or the run is over.
         """
-        if not isinstance(lr, int | float) or not math.isfinite(lr) or lr <= 0:
+        if not is_learning_rate(lr):
             raise DLStudioError("a learning rate above 0", f"lr={lr!r}", "Try lr=1e-4.")
         self._files.command("set", lr=float(lr))
 

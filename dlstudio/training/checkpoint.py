@@ -19,10 +19,12 @@ if TYPE_CHECKING:
 
     from dlstudio.runs.run import Run
 
-__all__ = ["describe_data", "load_model", "path_of", "read", "recipe_of", "saved_step", "write"]
+__all__ = ["DESCRIBED", "describe_data", "load_model", "path_of", "read", "recipe_of", "saved_step", "write"]
 
 FORMAT = 1
 KINDS = ("last", "best")
+DESCRIBED = ("recipe", "plain_recipe", "named_model", "data", "torch")
+"""What a checkpoint tells beside weights; where no recipe trained these, ``trained_by`` says what did."""
 
 
 def path_of(folder: Path, which: str) -> Path:
@@ -150,6 +152,10 @@ def load_model(run: Run | str, which: str = "best", *, model: nn.Module | None =
     folder = (open_run(run) if isinstance(run, str) else run).folder
     path = path_of(folder, which)
     content = read(path)
+    if "model" not in content:
+        raise DLStudioError(
+            "a run with weights", f"one of {content['trained_by']}", "Take the model of the run that it came from."
+        )
     if model is None:
         model = _rebuild(content, path)
     try:
@@ -183,11 +189,19 @@ def _rebuild(content: dict[str, Any], path: Path) -> nn.Module:
 
 
 def recipe_of(content: dict[str, Any], path: Path) -> Recipe:
-    """Return the recipe of a checkpoint.
+    """Return the recipe that trained the weights of a checkpoint.
 
     Raises:
-        DLStudioError: the recipe had Python objects, which a checkpoint does not hold.
+        DLStudioError: the recipe had Python objects, which a checkpoint does not hold, or the weights come from
+            something else, such as an adversarial training.
     """
+    if "trained_by" in content:
+        raise DLStudioError(
+            "weights that a recipe trained",
+            f"those of {path}, which come from {content['trained_by']}",
+            "To train again would not give them: take the run it came from, or train each time yourself and pass what"
+            " that predicts as arrays.",
+        )
     if not content["plain_recipe"]:
         described = f"data {content['recipe']['data']}, model {content['recipe']['model']}"
         raise DLStudioError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,15 +12,18 @@ import numpy as np
 import numpy.typing as npt
 
 from dlstudio.errors import DLStudioError
+from dlstudio.limits import counted, whole_number
 from dlstudio.training.recipe import Recipe
 from dlstudio.training.showing import Silent
 
 if TYPE_CHECKING:
     from dlstudio.data.dataset import Dataset
 
-__all__ = ["out_of_fold"]
+__all__ = ["fold_of_rows", "out_of_fold"]
 
 VALIDATION = 0.15
+FEWEST = 4
+"""Rows of a class, so that any fold leaves one to train on and one to validate with."""
 
 
 def out_of_fold(
@@ -41,30 +45,26 @@ def out_of_fold(
         float32, in the order of the data set's rows: probabilities (n, classes), or values (n,) of a regression.
 
     Raises:
-        DLStudioError: a class has fewer rows than there are folds, and as `dlstudio.fit`.
+        DLStudioError: as `fold_of_rows` and as `dlstudio.fit`.
 
     Example:
         >>> probabilities = out_of_fold(recipe, load_data("digits"))
     """
-    from sklearn.model_selection import KFold, StratifiedKFold, train_test_split
-    from tqdm.auto import tqdm
+    from sklearn.model_selection import train_test_split
 
     from dlstudio.training.loop import train
 
-    targets, n = dataset.targets.numpy(), len(dataset)
-    classes = None if dataset.task == "regression" else targets
-    fewest = n if classes is None else int(np.unique(classes, return_counts=True)[1].min())
-    if n_folds < 2 or fewest < n_folds:
-        raise DLStudioError(
-            f"from 2 to {fewest} folds, as many as the rarest class has rows", f"n_folds={n_folds}", "Choose fewer."
-        )
-    folds: Any = (KFold if classes is None else StratifiedKFold)(n_folds, shuffle=True, random_state=seed)
+    fold = fold_of_rows(dataset, n_folds, seed)
+    classes = None if dataset.task == "regression" else dataset.targets.numpy()
+    n_classes = 1 if classes is None else len(np.unique(classes))
     found: npt.NDArray[Any] | None = None
-    for rest, fold in tqdm(list(folds.split(np.zeros(n), classes)), unit="fold", disable=not progress, leave=False):
+    for number in counted(range(n_folds), progress, "fold", "Training"):
+        rest = np.flatnonzero(fold != number)
         kept, val = train_test_split(
-            rest, test_size=VALIDATION, random_state=seed, stratify=None if classes is None else classes[rest]
-        )
-        splits = {"train": np.sort(kept), "val": np.sort(val), "test": np.sort(fold)}
+            rest, test_size=max(math.ceil(VALIDATION * len(rest)), n_classes), random_state=seed,
+            stratify=None if classes is None else classes[rest],
+        )  # fmt: skip
+        splits = {"train": np.sort(kept), "val": np.sort(val), "test": np.flatnonzero(fold == number)}
         data = dataclasses.replace(dataset, splits=splits, fingerprint="")
         with tempfile.TemporaryDirectory() as folder:
             alone = recipe.replace(data=data, devices=1, strategy="auto", name=None, variant=None)
@@ -72,9 +72,41 @@ def out_of_fold(
             with np.load(Path(folder) / "results" / "predictions.npz") as predicted:
                 scores, rows = predicted["test_y_score"], predicted["test_row"]
         if found is None:
-            found = np.empty((n, *scores.shape[1:]), dtype=scores.dtype)
+            found = np.empty((len(dataset), *scores.shape[1:]), dtype=scores.dtype)
         found[rows] = scores
     assert found is not None
+    return found
+
+
+def fold_of_rows(dataset: Dataset, n_folds: int = 5, seed: int = 0) -> npt.NDArray[np.int64]:
+    """Return in which fold `out_of_fold` predicts every row: int64 (n,), from 0 to n_folds - 1.
+
+    Raises:
+        DLStudioError: a class has fewer rows than there are folds, or fewer than four; or rows are sequences, which
+            may overlap: folds at random would test on neighbours of what was trained on.
+    """
+    from sklearn.model_selection import KFold, StratifiedKFold
+
+    whole_number("n_folds", n_folds, 2, "Try n_folds=5.")
+    if dataset.modality == "sequence":
+        raise DLStudioError(
+            "rows that can be shuffled", f"{dataset.name!r}, whose rows are sequences and may overlap in time",
+            "Folds at random would test on neighbours of what was trained on: train on blocks of time yourself.",
+        )  # fmt: skip
+    targets, found = dataset.targets.numpy(), np.empty(len(dataset), dtype=np.int64)
+    classes = np.zeros(len(dataset), dtype=np.int64) if dataset.task == "regression" else targets
+    values, sizes = np.unique(classes, return_counts=True)
+    rarest = int(sizes.argmin())
+    least = max(n_folds, FEWEST)
+    if sizes[rarest] < least:
+        of = "" if dataset.task == "regression" else f" of class {dataset.class_names[int(values[rarest])]!r}"
+        raise DLStudioError(
+            f"{least:,} rows or more{' of every class' if of else ''}, for {n_folds:,} folds", f"{sizes[rarest]:,}{of}",
+            "Choose fewer folds, or drop or merge rare classes.",
+        )  # fmt: skip
+    folds: Any = (KFold if dataset.task == "regression" else StratifiedKFold)(n_folds, shuffle=True, random_state=seed)
+    for number, (_, rows) in enumerate(folds.split(np.zeros(len(dataset)), targets)):
+        found[rows] = number
     return found
 
 

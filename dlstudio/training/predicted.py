@@ -25,6 +25,8 @@ __all__ = ["Predicted", "predictions_of"]
 Array = npt.NDArray[Any]
 
 KEYS = ("y_true", "y_pred", "y_score", "row")
+DIMENSIONS = ([1, 1, 1, 1], [1, 1, 2, 1])
+"""Of these, for quantities and for classes."""
 
 
 def _no_dataset() -> Dataset | None:
@@ -66,7 +68,7 @@ class Predicted:
         """The whole data set, read on first use; row i of these predictions is its row ``rows[i]``.
 
         Raises:
-            DLStudioError: the data have changed since the run was trained.
+            DLStudioError: the data have changed since the run was trained, or nothing says which they were.
         """
         return self.read_dataset()
 
@@ -135,8 +137,13 @@ def _arrays(path: Path, split: str, name: str) -> tuple[Array, Array, Array, Arr
     try:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as found:
             parts = sorted({key.removesuffix("_row") for key in found.files if key.endswith("_row")})
+            if not parts:
+                raise ValueError("it holds no predictions")
             if split in parts:
-                y_true, y_pred, scores, rows = (found[f"{split}_{key}"] for key in KEYS)
+                y_true, y_pred, scores, rows = arrays = tuple(found[f"{split}_{key}"] for key in KEYS)
+                shapes = [array.shape for array in arrays]
+                if len({shape[:1] for shape in shapes}) > 1 or [len(shape) for shape in shapes] not in DIMENSIONS:
+                    raise ValueError(f"its arrays have the shapes {', '.join(map(str, shapes))}")
                 return y_true, y_pred, scores, rows
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise DLStudioError(
@@ -167,6 +174,12 @@ def _dataset(name: str, described: dict[str, Any], recipe: dict[str, Any]) -> Da
     if recipe.get("data") not in available():
         return None
     dataset = prepare(recipe["data"], target=recipe.get("target"), sensitive=tuple(recipe.get("sensitive") or ()))
+    if "fingerprint" not in described:
+        raise DLStudioError(
+            f"the data that {name!r} was trained on",
+            f"a checkpoint that does not say which {dataset.name!r} that was",
+            "Train again; or pass y_true, y_pred and the columns that you need as arrays.",
+        )
     if dataset.fingerprint != described["fingerprint"]:
         raise DLStudioError(
             f"the data that {name!r} was trained on",

@@ -56,9 +56,12 @@ class Assessment:
             max_seconds: for what can be cut short: robustness then looks at fewer rows.
         """
         try:
-            return self.saved(run) or self.answer(run, max_seconds), ""
+            saved = self.saved(run)
+            return self.answer(run, max_seconds) if saved is None else saved, ""
         except DLStudioError as error:
             return None, f"Expected {error.expected}, but got {error.got}."
+        except (RuntimeError, ValueError) as error:  # such as no memory: the other questions have answers still
+            return None, f"This could not be assessed: {error}"
 
 
 def _evaluated(run: Run, max_seconds: float) -> Evaluation:

@@ -11,24 +11,26 @@ import numpy as np
 import numpy.typing as npt
 
 from dlstudio import stats
+from dlstudio.data.clusters import clusters_of
 from dlstudio.errors import DLStudioError, unknown_name
+from dlstudio.limits import whole_number
 from dlstudio.runs.kept import keep
-from dlstudio.trust.binning import Bins, binned, brier_parts, by_chance, error_interval
+from dlstudio.scoring import N_BINS, Bins, binned, calibration_bins, error_interval, mean_interval
+from dlstudio.trust.binning import brier_parts, by_chance
 from dlstudio.trust.calibration_result import CalibrationResult, findings_of
 from dlstudio.trust.rescaling import METHODS, Rescaling, fit_rescaling
 from dlstudio.trust.scored import Scored, as_columns, label_groups, read_scored
+from dlstudio.trust.thresholds import halves
 
 __all__ = ["assess_calibration"]
 
 Array = npt.NDArray[Any]
 
-PER_BIN = 10
-"""Rows an adaptive bin should have, with fewer bins where rows are few."""
 MIN_ROWS = 30
 UNSURE = 0.1
 """Where the error may be this much above the threshold, nothing shown does not mean nothing there."""
-DRAWS_PER_TEST = 100
-"""Draws a p-value needs for each of the tests it is adjusted for."""
+FEW = 10
+"""With fewer draws than this beyond what was observed, a curve through all of them says more than their number."""
 
 
 def assess_calibration(
@@ -36,7 +38,8 @@ def assess_calibration(
     y_score: Any = None,
     *,
     groups: Any = None,
-    n_bins: int = 15,
+    clusters: Any = None,
+    n_bins: int = N_BINS,
     adaptive: bool = True,
     fix: Sequence[str] = METHODS,
     threshold: float = 0.0,
@@ -55,18 +58,22 @@ def assess_calibration(
         y_score: the probability of class 1 (n,), or of every class (n, classes); None for a run.
         groups: to assess separately as well: names of columns of a run's data, or a DataFrame, Series or array of as
             many rows. A missing value is a group of its own.
+        clusters: (n,) which rows belong together, such as those of one person, or the name of a run's column. None
+            takes all rows as independent. Intervals of the diagram's bins do so in any case.
         n_bins: bins of the reliability diagram, at most.
         adaptive: bins of equally many rows, at least ten; otherwise equally wide ones. Errors of both kinds are
             returned; interval, test and diagram are of this one.
         fix: ways to rescale the scores, each fitted on one half of the rows and judged on the other; () for none.
         threshold: a calibration error that does not matter, 0 to 1.
         level: of confidence.
-        n_resamples: draws behind p-values and intervals; more where there are many groups.
+        n_resamples: draws behind p-values and intervals.
         seed: of the draws and the halves.
         split: ``"test"`` or ``"val"`` of a run.
 
     Returns:
-        Errors overall, by class and by group, each with a verdict; the diagram; what the fixes bring.
+        Errors overall, by class and by group, each with a verdict; the diagram; what the fixes bring. If all scores are
+        right, the probability that miscalibration is shown for anything is at most 1 - level (Holm, over all rows,
+        classes and groups together).
 
     Raises:
         DLStudioError: lengths differ, labels are no class indices, scores are outside 0 to 1, a group column has one
@@ -85,33 +92,32 @@ def assess_calibration(
     for name in names:
         if name not in METHODS:
             raise unknown_name("fix", name, METHODS)
-    if not isinstance(n_bins, int) or n_bins < 1:
-        raise DLStudioError("n_bins of 1 or more", repr(n_bins), "Try n_bins=15.")
-    if not isinstance(n_resamples, int) or n_resamples < 100:
-        raise DLStudioError("n_resamples of 100 or more", repr(n_resamples), "Leave it at 1000.")
+    whole_number("n_bins", n_bins, 1)
+    whole_number("n_resamples", n_resamples, 100)
     scored = read_scored(y_true, None, y_score, split=split)
     if scored.y_score is None:
         got = "a regression" if scored.task == "regression" else "classes alone"
         raise DLStudioError("probabilities of classes", got, "Calibration is of probabilities: pass y_score=.")
     columns = label_groups(groups, scored)
+    together = clusters_of(clusters, len(scored.kept), scored.kept, lambda: scored.frame)
+    subjects = _subjects(scored, columns, together)
     work = _Work(
-        n_bins=n_bins, adaptive=adaptive, level=level, threshold=threshold,
-        n_draws=n_resamples, n_tests=1, generator=np.random.default_rng(seed),
+        n_bins=n_bins, adaptive=adaptive, level=level, threshold=threshold, n_draws=n_resamples, seed=seed,
+        generator=np.random.default_rng(seed),
     )  # fmt: skip
-    subjects = _subjects(scored, columns)
-    work.n_tests = len(subjects)
     errors = [work.error(*subject) for subject in subjects]
     work.adjust(errors)
     fixes: list[dict[str, Any]] = []
     rescalings: dict[str, Rescaling] = {}
     skipped: dict[str, str] = {}
     if names:
-        fixes, rescalings, skipped = work.judge(names, scored)
+        fixes, rescalings, skipped = work.judge(names, scored, together)
     result = CalibrationResult(
         task=scored.task,
         class_names=scored.class_names,
         n=len(scored),
         n_dropped=scored.n_dropped,
+        n_clusters=0 if together is None else int(together.max()) + 1,
         adaptive=adaptive,
         threshold=threshold,
         level=level,
@@ -127,8 +133,8 @@ def assess_calibration(
     return keep(dataclasses.replace(result, findings=tuple(findings_of(result))), "calibration")
 
 
-_Subject = tuple[str, str, str, Array, Array]
-"""Column, group, outcome; what happened, 0 or 1; the probability of 1."""
+_Subject = tuple[str, str, str, Array, Array, Array | None]
+"""Column, group, outcome; what happened, 0 or 1; the probability of 1; clusters."""
 
 
 def _top(scored: Scored, y_score: Array) -> tuple[Array, Array]:
@@ -139,19 +145,20 @@ def _top(scored: Scored, y_score: Array) -> tuple[Array, Array]:
     return (top == scored.y_true).astype(np.int64), y_score[np.arange(len(top)), top]
 
 
-def _subjects(scored: Scored, columns: dict[str, npt.NDArray[np.str_]]) -> list[_Subject]:
+def _subjects(scored: Scored, columns: dict[str, npt.NDArray[np.str_]], together: Array | None) -> list[_Subject]:
     assert scored.y_score is not None
     y, score = _top(scored, scored.y_score)
-    found: list[_Subject] = [("", "all", "", y, score)]
+    found: list[_Subject] = [("", "all", "", y, score, together)]
     if scored.y_score.ndim == 2:
         found += [
-            ("", "all", name, (scored.y_true == k).astype(np.int64), scored.y_score[:, k])
+            ("", "all", name, (scored.y_true == k).astype(np.int64), scored.y_score[:, k], together)
             for k, name in enumerate(scored.class_names)
         ]
     for column, labels in columns.items():
         for group in np.unique(labels):
             chosen = labels == group
-            found.append((column, str(group), "", y[chosen], score[chosen]))
+            own = None if together is None else together[chosen]
+            found.append((column, str(group), "", y[chosen], score[chosen], own))
     return found
 
 
@@ -164,30 +171,48 @@ class _Work:
     level: float
     threshold: float
     n_draws: int
-    n_tests: int
+    seed: int
     generator: np.random.Generator
     diagram: list[dict[str, Any]] = dataclasses.field(default_factory=list)
 
     def bins(self, y: Array, scores: Array) -> Bins:
-        most = min(self.n_bins, max(1, len(y) // PER_BIN)) if self.adaptive else self.n_bins
-        return binned(y, scores, most, adaptive=self.adaptive)
+        return calibration_bins(y, scores, self.n_bins, adaptive=self.adaptive)
 
-    def error(self, column: str, group: str, outcome: str, y: Array, scores: Array) -> dict[str, Any]:
+    def chance(self, bins: Bins, y: Array, scores: Array, together: Array | None) -> tuple[float, float]:
+        """Return the mean error of exactly right scores, and how likely one as large as the observed is.
+
+        The curve is of Pearson's type III, with mean, variance and skewness of the draws. Its tail is heavier than that
+        of sums of binomial errors, so that it says too little rather than too much.
+        """
+        from scipy.stats import pearson3, skew
+
+        drawn = by_chance(bins, y, scores, self.n_draws, self.generator, together)
+        beyond = int((drawn >= bins.ece * (1 - 1e-12)).sum())
+        mean, spread, p = float(drawn.mean()), float(drawn.std(ddof=1)), (1 + beyond) / (1 + len(drawn))
+        if beyond < FEW and spread > 0:
+            p = min(p, float(pearson3.sf(bins.ece, skew(drawn), mean, spread)))
+        return mean, p
+
+    def interval(self, bins: Bins, y: Array, scores: Array, together: Array | None) -> tuple[float, float]:
+        return error_interval(bins, y, scores, self.level, self.n_draws, self.seed, together)
+
+    def error(
+        self, column: str, group: str, outcome: str, y: Array, scores: Array, together: Array | None
+    ) -> dict[str, Any]:
         bins = self.bins(y, scores)
         self.draw("given", column, group, outcome, bins)
-        other = binned(y, scores, min(self.n_bins, max(1, len(y) // PER_BIN)), adaptive=True).ece
-        drawn = by_chance(bins, scores, max(self.n_draws, DRAWS_PER_TEST * self.n_tests), self.generator)
-        low, high = error_interval(bins, scores, self.level, self.n_draws, self.generator)
-        one_sided = (1 + int((drawn >= bins.ece * (1 - 1e-12)).sum())) / (1 + len(drawn))
+        other = calibration_bins(y, scores, self.n_bins).ece
+        usual, one_sided = self.chance(bins, y, scores, together)
+        low, high = self.interval(bins, y, scores, together)
         off = y - scores
-        spread = off.var(ddof=1) if len(y) > 1 else np.nan
-        bias_low, bias_high = stats.mean_interval(off.mean(), spread, len(y), self.level)
-        brier = brier_parts(y, scores, bins, self.level)
+        bias_low, bias_high = mean_interval(off, self.level, together)
+        brier = brier_parts(y, scores, bins, self.level, together)
         return {
             "column": column, "group": group, "outcome": outcome,
-            "n": len(y), "n_positive": int(y.sum()), "mean_score": float(scores.mean()), "rate": float(y.mean()),
-            "bias": float(off.mean()), "bias_low": float(bias_low), "bias_high": float(bias_high),
-            "ece": bins.ece, "low": low, "high": high, "by_chance": float(drawn.mean()),
+            "n": len(y), "n_clusters": 0 if together is None else len(np.unique(together)),
+            "n_positive": int(y.sum()), "mean_score": float(scores.mean()), "rate": float(y.mean()),
+            "bias": float(off.mean()), "bias_low": bias_low, "bias_high": bias_high,
+            "ece": bins.ece, "low": low, "high": high, "by_chance": usual,
             # Doubled, so that it is small where the interval, which has two sides, leaves out 0.
             "p_value": min(1.0, 2 * one_sided), "p_adjusted": np.nan, "verdict": "not enough data",
             "ece_adaptive": bins.ece if self.adaptive else other,
@@ -199,15 +224,14 @@ class _Work:
         }  # fmt: skip
 
     def adjust(self, errors: list[dict[str, Any]]) -> None:
-        """Adjust p-values within two families, all rows and groups of them, and give verdicts."""
-        for family in ([row for row in errors if not row["column"]], [row for row in errors if row["column"]]):
-            for row, p in zip(family, stats.holm([row["p_value"] for row in family]), strict=True):
-                row["p_adjusted"] = float(p)
-                shown = p <= 1 - self.level and row["low"] > self.threshold
-                unsure = row["n"] < MIN_ROWS or row["high"] > self.threshold + UNSURE
-                row["verdict"] = (
-                    "miscalibration shown" if shown else "not enough data" if unsure else "no miscalibration shown"
-                )
+        """Adjust p-values for being many, all rows, classes and groups together, and give verdicts."""
+        for row, p in zip(errors, stats.holm([row["p_value"] for row in errors]), strict=True):
+            row["p_adjusted"] = float(p)
+            shown = p <= 1 - self.level and row["low"] > self.threshold
+            unsure = (row["n_clusters"] or row["n"]) < MIN_ROWS or row["high"] > self.threshold + UNSURE
+            row["verdict"] = (
+                "miscalibration shown" if shown else "not enough data" if unsure else "no miscalibration shown"
+            )
 
     def draw(self, scores: str, column: str, group: str, outcome: str, bins: Bins) -> None:
         low, high = stats.wilson(bins.positives, bins.n, self.level)
@@ -218,19 +242,19 @@ class _Work:
             self.diagram.append({**where, **dict(zip(names, cells, strict=True))})
 
     def judge(
-        self, names: Sequence[str], scored: Scored
+        self, names: Sequence[str], scored: Scored, together: Array | None
     ) -> tuple[list[dict[str, Any]], dict[str, Rescaling], dict[str, str]]:
         """Fit every method on one half of the rows and judge it on the other."""
         assert scored.y_score is not None
-        if len(scored) < 2 * MIN_ROWS:
-            why = f"{len(scored):,} rows are too few to fit on one half and judge on the other"
+        n, parts = (len(scored), "rows") if together is None else (int(together.max()) + 1, "clusters")
+        if n < 2 * MIN_ROWS:
+            why = f"{n:,} {parts} are too few to fit on one half and judge on the other"
             return [], {}, dict.fromkeys(names, why)
-        order = self.generator.permutation(len(scored))
-        order = order[np.argsort(scored.y_true[order], kind="stable")]  # every second row of each class
-        fitting, judging = order[::2], order[1::2]
+        fitting, judging = halves(scored.y_true, self.generator, together)
+        own = None if together is None else together[judging]
         held = dataclasses.replace(scored, y_true=scored.y_true[judging], y_score=scored.y_score[judging])
         assert held.y_score is not None
-        before = self._worth(held, held.y_score, "before")
+        before = self._worth(held, held.y_score, "before", own)
         table, rescalings, skipped = [], {}, {}
         level = 1 - (1 - self.level) / len(names)
         for name in names:
@@ -240,12 +264,12 @@ class _Work:
                 skipped[name] = f"{error.got} in the half to fit on"
                 continue
             rescalings[name] = rescaling
-            after = self._worth(held, rescaling(held.y_score), name)
+            after = self._worth(held, rescaling(held.y_score), name, own)
             for metric, (value, low, high, each) in after.items():
                 given, given_low, given_high, given_each = before[metric]
                 change = each - given_each
-                edges = stats.mean_interval(change.mean(), change.var(ddof=1), len(change), level) if len(each) else ()
-                change_low, change_high = map(float, edges) if edges else (np.nan, np.nan)
+                edges = mean_interval(change, level, own) if len(each) else ()
+                change_low, change_high = edges or (np.nan, np.nan)
                 said = "better" if change_high < 0 else "worse" if change_low > 0 else "no change shown"
                 table.append({
                     "method": name, "metric": metric, "n_fitted": len(fitting), "n": len(judging),
@@ -256,7 +280,9 @@ class _Work:
                 })  # fmt: skip
         return table, rescalings, skipped
 
-    def _worth(self, held: Scored, y_score: Array, name: str) -> dict[str, tuple[float, float, float, Array]]:
+    def _worth(
+        self, held: Scored, y_score: Array, name: str, together: Array | None
+    ) -> dict[str, tuple[float, float, float, Array]]:
         """Calibration error, Brier score and log loss, with interval and, for the last two, their value a row."""
         y, top = _top(held, y_score)
         bins = self.bins(y, top)
@@ -265,8 +291,8 @@ class _Work:
         of_truth = both[np.arange(len(both)), held.y_true]
         happened = np.eye(both.shape[1])[held.y_true]
         squares = ((both - happened) ** 2).sum(axis=1) / (2 if y_score.ndim == 1 else 1)
-        found = {"ece": (bins.ece, *error_interval(bins, top, self.level, self.n_draws, self.generator), np.zeros(0))}
+        found = {"ece": (bins.ece, *self.interval(bins, y, top, together), np.zeros(0))}
         for metric, each in (("brier", squares), ("log_loss", -np.log(np.maximum(of_truth, 1e-12)))):
-            low, high = stats.mean_interval(each.mean(), each.var(ddof=1), len(each), self.level)
-            found[metric] = (float(each.mean()), max(float(low), 0.0), float(high), each)
+            low, high = mean_interval(each, self.level, together)
+            found[metric] = (float(each.mean()), max(low, 0.0), high, each)
         return found

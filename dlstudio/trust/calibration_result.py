@@ -30,7 +30,8 @@ class CalibrationResult(Result, schema=1):
 
     Attributes:
         task, class_names: of the model.
-        n, n_dropped: rows assessed, and rows left out because a value was missing.
+        n, n_dropped: rows assessed, and rows left out because a value was missing or infinite.
+        n_clusters: how many clusters of rows there are; 0 where rows were taken as independent.
         adaptive: whether interval, test and diagram use bins of equally many rows.
         threshold, level: the calibration error that does not matter; the level of confidence.
         tables: columns of `errors`, `reliability` and `fixes`, by name.
@@ -46,6 +47,7 @@ class CalibrationResult(Result, schema=1):
     class_names: tuple[str, ...]
     n: int
     n_dropped: int = 0
+    n_clusters: int = 0
     adaptive: bool = True
     threshold: float = 0.0
     level: float = 0.95
@@ -67,9 +69,9 @@ class CalibrationResult(Result, schema=1):
     def errors(self) -> pd.DataFrame:
         """A row per group of rows and outcome.
 
-        Columns are ``column, group, outcome, n, n_positive, mean_score, rate``; ``bias`` (rate minus mean score) with
-        ``bias_low, bias_high``; the calibration error ``ece`` with ``low, high``, the mean ``by_chance`` of exactly
-        right scores, ``p_value, p_adjusted`` (Holm's; all rows and groups are two families) and ``verdict``; with the
+        Columns are ``column, group, outcome, n, n_clusters, n_positive, mean_score, rate``; ``bias`` (rate minus mean
+        score) with ``bias_low, bias_high``; the calibration error ``ece`` with ``low, high``, the mean ``by_chance`` of
+        exactly right scores, ``p_value, p_adjusted`` (Holm's, over all rows of this table) and ``verdict``; with the
         two kinds of bins ``ece_adaptive, ece_fixed``, and the largest and the root mean square gap ``mce, rmsce``; the
         Brier score ``brier`` with ``brier_low, brier_high``, which is ``reliability - resolution + uncertainty +
         within_bins``.
@@ -132,6 +134,9 @@ def describe(result: CalibrationResult) -> tuple[str, ...]:
             )
     words += [_fix_sentence(result, row) for row in _rows(result, "fixes") if row["metric"] == "log_loss"]
     words += [f"{FIXES[name]} was left out: {why}." for name, why in result.skipped.items()]
+    if result.n_clusters:
+        parts = f"Rows of each of {result.n_clusters:,} clusters may be alike"
+        words.append(f"{parts}: intervals allow for that, save those of bins.")
     if result.n_dropped:
         words.append(_dropped(result))
     return tuple(words)
@@ -248,4 +253,5 @@ def _fix_sentence(result: CalibrationResult, row: dict[str, Any]) -> str:
 
 
 def _dropped(result: CalibrationResult) -> str:
-    return f"{result.n_dropped:,} of {result.n + result.n_dropped:,} rows were left out: a value was missing."
+    given = result.n + result.n_dropped
+    return f"{result.n_dropped:,} of {given:,} rows were left out: a value was missing or infinite."

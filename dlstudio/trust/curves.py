@@ -36,15 +36,37 @@ def steps_of(positive: Array, score: Array, most: int | None = None) -> Steps:
     return -values, hits, misses
 
 
-def resampled_steps(steps: Steps, n_resamples: int, generator: np.random.Generator) -> tuple[Array, Array]:
-    """Draw the counts of positives and negatives at every step anew, (n_resamples, steps) each."""
-    _, hits, misses = steps
+def resampled_steps(
+    steps: Steps,
+    n_resamples: int,
+    generator: np.random.Generator,
+    rows: tuple[Array, Array, Array] | None = None,
+) -> tuple[Array, Array]:
+    """Draw the counts of positives and negatives at every step anew, (n_resamples, steps) each.
+
+    With `rows`, their class, score and cluster, (n,) each, whole clusters are drawn.
+    """
+    values, hits, misses = steps
+    if rows is not None:
+        positive, score, clusters = rows
+        k, at = int(clusters.max()) + 1, 2 * np.searchsorted(-values, -score) + positive
+        drawn = np.empty((n_resamples, 2 * len(values)), dtype=np.int64)
+        for one in drawn:
+            often = np.bincount(generator.integers(k, size=k), minlength=k)[clusters]
+            one[:] = np.bincount(at, often, minlength=len(one))
+        return drawn[:, 1::2], drawn[:, ::2]
     drawn = stats.resampled_counts(np.concatenate([hits, misses]), n_resamples, generator)
     return drawn[:, : len(hits)], drawn[:, len(hits) :]
 
 
 def curve_points(
-    positive: Array, score: Array, level: float, n_resamples: int, generator: np.random.Generator, outcome: str = ""
+    positive: Array,
+    score: Array,
+    level: float,
+    n_resamples: int,
+    generator: np.random.Generator,
+    outcome: str = "",
+    clusters: Array | None = None,
 ) -> list[dict[str, Any]]:
     """Return points of both curves, each with a band that covers the curve there as often as `level` says.
 
@@ -53,6 +75,7 @@ def curve_points(
         score: (n,), larger for what is more likely positive.
         level, n_resamples, generator: of the bootstrap.
         outcome: what is positive, where there are several.
+        clusters: int (n,), which rows belong together; None where all are independent.
 
     Returns:
         Rows of ``curve`` (``"roc"`` or ``"precision_recall"``), ``outcome, x, y, low, high``; nothing where one of the
@@ -63,7 +86,8 @@ def curve_points(
         return []
     exact = steps_of(positive, score)
     coarse = steps_of(positive, score, CELLS)
-    hits, misses = resampled_steps(coarse, n_resamples, generator)
+    rows = None if clusters is None else (positive, score, clusters)
+    hits, misses = resampled_steps(coarse, n_resamples, generator, rows)
     both = [(hit, miss) for hit, miss in zip(hits, misses, strict=True) if hit.any() and miss.any()]
     found = []
     for name, grid, draw in (("roc", FPR, _roc), ("precision_recall", RECALL, _precision)):

@@ -10,17 +10,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dlstudio import stats
+from dlstudio import scoring, stats
+from dlstudio.data.clusters import clusters_of
 from dlstudio.errors import DLStudioError
+from dlstudio.limits import whole_number
 from dlstudio.runs.kept import keep
 from dlstudio.runs.run import Run
+from dlstudio.trust.clustered import clustered_classes, clustered_per_class
 from dlstudio.trust.curves import curve_points
-from dlstudio.trust.estimates import Estimate, f_interval, of_classes, of_scores, of_values
+from dlstudio.trust.estimates import Estimate, of_classes, of_scores, of_values
 from dlstudio.trust.evaluation_result import Evaluation
-from dlstudio.trust.evaluation_words import describe, findings_of
 from dlstudio.trust.folds import mean_over_folds, scored_folds
 from dlstudio.trust.scored import Scored, as_columns, read_scored
-from dlstudio.trust.thresholds import USUAL, cheapest, checked_costs
+from dlstudio.trust.thresholds import USUAL, checked_costs
+from dlstudio.trust.weighing import weigh
 
 __all__ = ["evaluate"]
 
@@ -38,6 +41,7 @@ def evaluate(
     task: str | None = None,
     costs: Mapping[str, float] | None = None,
     cross_validate: int | None = None,
+    clusters: Any = None,
     level: float = 0.95,
     n_resamples: int = 1000,
     seed: int = 0,
@@ -54,6 +58,8 @@ def evaluate(
         costs: of one row with the outcome ``true_positive``, ``false_positive``, ``true_negative`` or
             ``false_negative``, in any unit; a gain is below 0, what is left out is 0. Two classes with scores only.
         cross_validate: also train the recipe of the run this many times, each time tested on other rows.
+        clusters: (n,) which rows belong together, such as those of one person, or the name of a run's column. None
+            takes all rows as independent, as what is said of thresholds and costs does in any case.
         level: of confidence.
         n_resamples: of the bootstrap behind bands, mean F1 and the range of the cheapest threshold.
         seed: of the bootstrap and the folds.
@@ -73,8 +79,7 @@ def evaluate(
         >>> e.at(0.7).rates["precision"], e.at(0.7).cost
     """
     started = time.perf_counter()
-    if not isinstance(n_resamples, int) or n_resamples < 100:
-        raise DLStudioError("n_resamples of 100 or more", repr(n_resamples), "Leave it at 1000.")
+    whole_number("n_resamples", n_resamples, 100, "Leave it at 1000.")
     checked = checked_costs(costs)
     scored = with_predictions(read_scored(y_true, y_pred, y_score, task=task, split=split))
     if checked and (scored.task != "binary" or scored.y_score is None):
@@ -82,8 +87,9 @@ def evaluate(
         raise DLStudioError("two classes with scores, for costs", got, "Leave costs out, or pass y_score=.")
     if cross_validate is not None and not isinstance(y_true, (Run, str)):
         raise DLStudioError("a run to cross-validate", "arrays", "Pass the run; arrays say nothing of the training.")
+    together = clusters_of(clusters, len(scored.kept), scored.kept, lambda: scored.frame)
     generator = np.random.default_rng(seed)
-    estimates = estimates_of(scored, level, n_resamples, generator)
+    estimates = estimates_of(scored, level, n_resamples, generator, together)
     tables: dict[str, Any] = {"metrics": as_columns([dataclasses.asdict(one) for one in estimates])}
     fields: dict[str, Any] = {}
     if scored.task == "regression":
@@ -91,15 +97,16 @@ def evaluate(
     else:
         confusion = confusion_of(scored)
         fields["confusion"] = confusion
-        tables["per_class"] = as_columns(_per_class(confusion, scored.class_names, level))
+        rows = _per_class(confusion, scored.class_names, level)
+        if together is not None and scored.y_pred is not None:
+            clustered_per_class(rows, scored.y_true, scored.y_pred, together, level)
+        tables["per_class"] = as_columns(rows)
     if scored.y_score is not None:
-        tables["curves"] = as_columns(_curves(scored, level, n_resamples, generator))
+        tables["curves"] = as_columns(_curves(scored, level, n_resamples, generator, together))
         if scored.y_score.ndim == 1:
             positive = scored.y_true == 1
             fields["positive_scores"] = np.sort(scored.y_score[positive])
             fields["negative_scores"] = np.sort(scored.y_score[~positive])
-            if checked:
-                fields["cheapest"] = cheapest(positive, scored.y_score, checked, level, n_resamples, generator)
     if cross_validate is not None:
         tables |= _cross_validated(y_true, cross_validate, level, seed)
     result = Evaluation(
@@ -107,19 +114,18 @@ def evaluate(
         class_names=scored.class_names,
         n=len(scored),
         n_dropped=scored.n_dropped,
+        n_clusters=0 if together is None else int(together.max()) + 1,
         level=level,
         data=scored.data,
         split=scored.split,
         run=scored.run,
         target=_target(scored),
         tables=tables,
-        costs=checked,
         settings={"n_resamples": n_resamples, "seed": seed},
         wall_s=time.perf_counter() - started,
         **fields,
     )
-    said = dataclasses.replace(result, summary=describe(result), findings=tuple(findings_of(result)))
-    return keep(said, "evaluation")
+    return keep(weigh(result, checked), "evaluation")
 
 
 def with_predictions(scored: Scored) -> Scored:
@@ -131,13 +137,17 @@ def with_predictions(scored: Scored) -> Scored:
     return dataclasses.replace(scored, y_pred=y_pred)
 
 
-def estimates_of(scored: Scored, level: float, n_resamples: int, generator: np.random.Generator) -> list[Estimate]:
+def estimates_of(
+    scored: Scored, level: float, n_resamples: int, generator: np.random.Generator, together: Array | None = None
+) -> list[Estimate]:
     """Return every metric that the rows allow."""
     assert scored.y_pred is not None
     if scored.task == "regression":
-        return of_values(scored.y_true, scored.y_pred, level)
+        return of_values(scored.y_true, scored.y_pred, level, together)
     found = of_classes(confusion_of(scored), level, n_resamples, generator)
-    return found if scored.y_score is None else found + of_scores(scored.y_true, scored.y_score, level)
+    if together is not None:
+        found = clustered_classes(found, scored.y_true, scored.y_pred, scored.n_classes, together, level)
+    return found if scored.y_score is None else found + of_scores(scored.y_true, scored.y_score, level, together)
 
 
 def confusion_of(scored: Scored) -> npt.NDArray[np.int64]:
@@ -155,19 +165,21 @@ def _per_class(confusion: Array, names: tuple[str, ...], level: float) -> list[d
         for metric, of in (("precision", n_predicted), ("recall", n)):
             low, high = stats.wilson(right, of, level)
             row |= {metric: right / of if of else np.nan, f"{metric}_low": float(low), f"{metric}_high": float(high)}
-        value, low, high = f_interval(right, n_predicted - right, n - right, level)
+        value, low, high = scoring.f1(right, n_predicted - right, n - right, level)
         row |= {"f1": float(value), "f1_low": float(low), "f1_high": float(high)}
         found.append(row)
     return found
 
 
-def _curves(scored: Scored, level: float, n_resamples: int, generator: np.random.Generator) -> list[dict[str, Any]]:
+def _curves(
+    scored: Scored, level: float, n_resamples: int, generator: np.random.Generator, together: Array | None
+) -> list[dict[str, Any]]:
     assert scored.y_score is not None
     if scored.y_score.ndim == 1:
-        return curve_points(scored.y_true == 1, scored.y_score, level, n_resamples, generator)
+        return curve_points(scored.y_true == 1, scored.y_score, level, n_resamples, generator, clusters=together)
     found = []
     for k, name in enumerate(scored.class_names):
-        found += curve_points(scored.y_true == k, scored.y_score[:, k], level, n_resamples, generator, name)
+        found += curve_points(scored.y_true == k, scored.y_score[:, k], level, n_resamples, generator, name, together)
     return found
 
 

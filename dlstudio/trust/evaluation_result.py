@@ -27,7 +27,8 @@ class Evaluation(Result, schema=1):
 
     Attributes:
         task, class_names: of the model; () for regression.
-        n, n_dropped: rows evaluated, and rows left out because a value was missing.
+        n, n_dropped: rows evaluated, and rows left out because a value was missing or infinite.
+        n_clusters: how many clusters of rows there are; 0 where rows were taken as independent.
         level: of confidence.
         tables: columns of `frame()`, `curves`, `per_class`, `points`, `folds` and `cross_validation`, by name.
         confusion: int64 (classes, classes), rows by true (down) and predicted class (across); None for regression.
@@ -45,6 +46,7 @@ class Evaluation(Result, schema=1):
     class_names: tuple[str, ...] = ()
     n: int
     n_dropped: int = 0
+    n_clusters: int = 0
     level: float = 0.95
     tables: Mapping[str, Mapping[str, Array]]
     confusion: npt.NDArray[np.int64] | None = None
@@ -114,7 +116,7 @@ class Evaluation(Result, schema=1):
     def at(self, threshold: float) -> OperatingPoint:
         """Return what happens if rows with this score or more are predicted positive: counts, rates, cost.
 
-        At 0.5 this is what the model does, save for rows that score exactly that.
+        At 0.5 this is what the model does, save for rows that score exactly that. Intervals are of independent rows.
 
         Raises:
             DLStudioError: there are no scores of two classes.
@@ -131,6 +133,8 @@ class Evaluation(Result, schema=1):
 
     def thresholds(self, n: int = 101) -> pd.DataFrame:
         """Return what `n` thresholds from 0 to 1 would do, one a row: counts, rates and cost, each with its interval.
+
+        Intervals are of independent rows.
 
         Raises:
             DLStudioError: there are no scores of two classes.

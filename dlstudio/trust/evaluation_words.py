@@ -51,6 +51,11 @@ def describe(result: Evaluation) -> tuple[str, ...]:
             f"Trained {first['n_folds']} times on other parts of the data, {METRICS[first['metric']]} is "
             f"{first['value']:.3f} on average ({_span(first, result)})."
         )
+    if result.n_clusters:
+        words.append(
+            f"Rows of each of {result.n_clusters:,} clusters may be alike: intervals allow for that, save those of"
+            " thresholds and costs."
+        )
     if result.n_dropped:
         words.append(_dropped(result))
     return tuple(words)
@@ -199,4 +204,5 @@ def _first(words: str) -> str:
 
 
 def _dropped(result: Evaluation) -> str:
-    return f"{result.n_dropped:,} of {result.n + result.n_dropped:,} rows were left out: a value was missing."
+    given = result.n + result.n_dropped
+    return f"{result.n_dropped:,} of {given:,} rows were left out: a value was missing or infinite."

@@ -8,62 +8,60 @@ import numpy as np
 import numpy.typing as npt
 
 from dlstudio.errors import DLStudioError
+from dlstudio.limits import whole_number
 from dlstudio.runs.run import Run, open_run
 from dlstudio.trust.scored import Scored
 
 if TYPE_CHECKING:
     from dlstudio.data.dataset import Dataset
 
-__all__ = ["fold_of_rows", "mean_over_folds", "scored_folds"]
+__all__ = ["mean_over_folds", "scored_folds", "trained_anew"]
 
 Array = npt.NDArray[Any]
 
 
-def scored_folds(run: Run | str, k: int, seed: int) -> list[Scored]:
-    """Train the recipe of a run k times in this process and return what each model says of the rows it never saw.
+def trained_anew(run: Run | str, n_folds: int, seed: int, *, progress: bool = False) -> tuple[Dataset, Array]:
+    """Train the recipe of a run anew in this process, each time without a fold; nothing is recorded.
 
-    Inputs stay encoded as they are, with means and categories of the run's own training rows. Nothing is recorded.
+    Inputs stay encoded as they are, with means and categories of the run's own training rows.
+
+    Returns:
+        The run's data, and what is said of every row by a model that never saw it: float64 (n, classes), or (n,).
 
     Raises:
-        DLStudioError: the recipe held Python objects, the rows follow one another in time or are read in batches, or
-            a class has fewer than k rows.
+        DLStudioError: the recipe held Python objects, the data have changed since, or as `out_of_fold`.
     """
-    from dlstudio.data.dataset import Dataset
-    from dlstudio.data.prepare import prepare
     from dlstudio.training import checkpoint
     from dlstudio.training.folds import out_of_fold
+    from dlstudio.training.predicted import predictions_of
 
-    if isinstance(k, bool) or not isinstance(k, int) or k < 2:
-        raise DLStudioError("cross_validate of 2 folds or more", repr(k), "Try cross_validate=5.")
     run = open_run(run) if isinstance(run, str) else run
     path = checkpoint.path_of(run.folder, "best")
     content = checkpoint.read(path)
-    if not content["plain_recipe"]:
+    dataset = predictions_of(run).dataset
+    if "trained_by" not in content and (dataset is None or not content["plain_recipe"]):
         raise DLStudioError(
-            "a run of a named data set and a named model", f"{run.name!r}, whose recipe held Python objects",
+            "a run of a named data set and a named model, to train it again",
+            f"{run.name!r}, whose recipe held Python objects",
             "Train each fold yourself, and pass what it predicts as arrays.",
-        )  # fmt: skip
+        )
     recipe = checkpoint.recipe_of(content, path)
-    dataset = prepare(recipe.data, target=recipe.target, sensitive=recipe.sensitive)
-    if not isinstance(dataset, Dataset) or dataset.modality == "sequence":
-        raise DLStudioError(
-            "rows that can be shuffled", f"{dataset.name!r}, whose rows follow one another in time",
-            "Folds at random would test on neighbours of what was trained on: leave cross_validate out.",
-        )  # fmt: skip
-    scores = out_of_fold(recipe, dataset, n_folds=k, seed=seed, progress=False).astype(np.float64)
+    assert dataset is not None
+    return dataset, out_of_fold(recipe, dataset, n_folds=n_folds, seed=seed, progress=progress).astype(np.float64)
+
+
+def scored_folds(run: Run | str, k: int, seed: int) -> list[Scored]:
+    """Return what is said of the rows of each of k folds by a model that never saw them.
+
+    Raises:
+        DLStudioError: as `trained_anew`.
+    """
+    from dlstudio.training.folds import fold_of_rows
+
+    whole_number("cross_validate, the number of folds,", k, 2, "Try cross_validate=5.")
+    dataset, scores = trained_anew(run, k, seed)
     fold = fold_of_rows(dataset, k, seed)
     return [_scored(dataset, scores, fold == number) for number in range(k)]
-
-
-def fold_of_rows(dataset: Dataset, k: int, seed: int) -> npt.NDArray[np.int64]:
-    """Return in which fold `dlstudio.training.folds.out_of_fold` predicts every row, from 0 to k - 1."""
-    from sklearn.model_selection import KFold, StratifiedKFold
-
-    found = np.empty(len(dataset), dtype=np.int64)
-    folds: Any = (StratifiedKFold if dataset.n_classes else KFold)(k, shuffle=True, random_state=seed)
-    for number, (_, rows) in enumerate(folds.split(np.zeros(len(dataset)), dataset.targets.numpy())):
-        found[rows] = number
-    return found
 
 
 def mean_over_folds(values: Array, level: float) -> tuple[float, float, float]:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from dlstudio.errors import DLStudioError, unknown_name
 from dlstudio.runs.kept import keep
 from dlstudio.runs.run import Run
+from dlstudio.trust.folds import trained_anew
 from dlstudio.trust.label_probabilities import by_regression
 from dlstudio.trust.label_result import GIVEN, Ints, LabelErrors, findings_of
 
@@ -134,8 +135,6 @@ def find_label_errors(
 def _of_run(run: Run | str, part: str, n_folds: int, seed: int, progress: bool) -> Any:
     """Labels, class names, probabilities, rows, raw rows, images, and what to tell of a run."""
     from dlstudio.runs.run import open_run
-    from dlstudio.training import checkpoint
-    from dlstudio.training.folds import out_of_fold
     from dlstudio.training.predicted import predictions_of
 
     run = open_run(run) if isinstance(run, str) else run
@@ -154,13 +153,7 @@ def _of_run(run: Run | str, part: str, n_folds: int, seed: int, progress: bool) 
         images = dataset.inputs[predicted.rows].numpy() if dataset is not None and pictures else None
         score = _two_columns(predicted.y_score)
         return predicted.y_true, predicted.class_names, score, predicted.rows, predicted.frame, images, about
-    if dataset is None:
-        raise DLStudioError(
-            "a run of a bundled data set for part='all'", f"{run.name!r} on {predicted.data!r}", "Use part='test'."
-        )
-    path = checkpoint.path_of(run.folder, "best")
-    recipe = checkpoint.recipe_of(checkpoint.read(path), path)
-    found = out_of_fold(recipe, dataset, n_folds=n_folds, seed=seed, progress=progress).astype(np.float64)
+    dataset, found = trained_anew(run, n_folds, seed, progress=progress)
     about["method"] = f"the run's recipe, trained {n_folds} times, each time without the fold it predicts"
     images = dataset.inputs.numpy() if pictures else None
     codes, rows = dataset.targets.numpy().astype(np.int64), np.arange(len(dataset))

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dlstudio.errors import DLStudioError, unknown_name
+from dlstudio.limits import whole_number
 from dlstudio.runs.kept import keep
 from dlstudio.trust.robustness_result import RobustnessResult, curve, findings_of
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["assess_robustness"]
 
+ATTACKS = ("fgsm", "pgd")
 N_ROWS = 1000
 ELEMENTS, ELEMENTS_ON_GPU = 2**18, 2**23
 """How many input numbers the model is given at once when the caller did not say."""
@@ -95,16 +97,15 @@ def assess_robustness(
         deep learning models resistant to adversarial attacks (2018); Hendrycks and Dietterich, Benchmarking neural
         network robustness to common corruptions and perturbations (2019).
     """
+    from dlstudio.running import Runner
     from dlstudio.trust.attacks import left_alone
     from dlstudio.trust.robustness_inputs import given_of
 
     started = time.perf_counter()
-    attacks = _names("attack", attacks, ("fgsm", "pgd"))
+    attacks = _names("attack", attacks, ATTACKS)
     if norm not in ("linf", "l2"):
         raise unknown_name("norm", norm, ("linf", "l2"))
-    n_steps, seed = _whole("n_steps", n_steps, 1), _whole("seed", seed, 0)
-    if max_seconds is not None and not max_seconds > 0:
-        raise DLStudioError("max_seconds above 0", f"max_seconds={max_seconds!r}", "Try max_seconds=60.")
+    n_steps, seed = whole_number("n_steps", n_steps, 1), whole_number("seed", seed, 0)
     given = given_of(
         model, inputs, targets, rows=rows, n_rows=N_ROWS, mean=mean, std=std, bounds=bounds, mask=mask,
         column_of_feature=column_of_feature,
@@ -116,9 +117,9 @@ def assess_robustness(
     if max_batch is None:
         elements = ELEMENTS_ON_GPU if given.raw.is_cuda else ELEMENTS
         max_batch = max(16, min(4096, elements // max(1, given.raw[0].numel())))
-    until = None if max_seconds is None else time.monotonic() + max_seconds
+    runner = Runner(max_batch=max_batch, max_seconds=max_seconds, progress=progress, doing="Attacking")
     with left_alone(given.model):
-        n = _over_rows(work, len(given.raw), _whole("max_batch", max_batch, 1), until, progress)
+        n = sum(runner.over_rows(len(given.raw), 1, lambda rows, _: work.batch(rows)))
     units = {"noise": given.unit, "blur": given.blur_unit, "missing": f"share of {given.parts}"}
     metric = "mean_absolute_error" if work.answer.is_value else "accuracy"
     result = RobustnessResult(
@@ -140,6 +141,9 @@ def assess_robustness(
         y_true=given.targets[:n].cpu().numpy(),
         y_pred=np.concatenate(work.said)[:n],
         no_gradient=np.concatenate(work.stuck)[:n] if work.stuck else np.zeros(n, dtype=np.bool_),
+        rows_of_part={
+            part: found for part, of in given.splits.items() if (found := int(np.isin(given.rows[:n], of).sum()))
+        },
         n_asked=len(given.rows),
         skipped=work.skipped,
         data=given.data,
@@ -206,34 +210,34 @@ class _Work:
         self.said: list[npt.NDArray[Any]] = []
         self.stuck: list[npt.NDArray[np.bool_]] = []
 
-    def batch(self, rows: slice) -> None:
-        """Put rows through everything."""
+    def batch(self, rows: slice) -> int:
+        """Put rows through everything; return how many they were."""
         import torch
 
         from dlstudio.trust.attacks import no_gradient
 
         raw, targets = self.given.raw[rows], self.given.targets[rows]
-        found: dict[str, npt.NDArray[np.float32]] = {}
         with torch.no_grad():
             outputs = self.given.forward(raw)
             first = self.answer.error(outputs, targets)
             said = self.answer.predicted(outputs).cpu().numpy()
-            before = [corruption.state for corruption in self.corruptions]
-            try:
+        attacked = [name for name in self.errors if name in ATTACKS]
+        found = {name: self._attacked(name, raw, targets, first) for name in attacked}
+        stuck = [no_gradient(self.subject, raw, targets).cpu().numpy()] if attacked else []
+        before = [corruption.state for corruption in self.corruptions]
+        try:
+            with torch.no_grad():
                 for corruption in self.corruptions:
                     found[corruption.name] = self._corrupted(corruption, raw, targets, first)
-            except BaseException:
-                for corruption, state in zip(self.corruptions, before, strict=True):
-                    corruption.state = state  # the batch may be tried again, with fewer rows
-                raise
-        attacked = [name for name in self.errors if name not in found]
-        for name in attacked:
-            found[name] = self._attacked(name, raw, targets, first)
-        if attacked:
-            self.stuck.append(no_gradient(self.subject, raw, targets).cpu().numpy())
+        except BaseException:
+            for corruption, state in zip(self.corruptions, before, strict=True):
+                corruption.state = state  # the batch may be tried again, with fewer rows
+            raise
+        self.stuck += stuck
         self.said.append(said)
         for name, errors in found.items():
             self.errors[name].append(errors)
+        return len(said)
 
     def _corrupted(
         self, corruption: Corruption, raw: torch.Tensor, targets: torch.Tensor, first: torch.Tensor
@@ -272,66 +276,12 @@ def _columns(columns: list[torch.Tensor]) -> npt.NDArray[np.float32]:
     return stacked
 
 
-def _over_rows(work: _Work, n: int, max_batch: int, until: float | None, progress: Any) -> int:
-    """Do all rows, batch by batch, as long as time lasts; return how many were done."""
-    import torch
-
-    tell, at = _bar(progress, n), 0
-    try:
-        size = max_batch if until is None else min(max_batch, 32)  # a first batch tells how long rows take
-        while at < n:
-            started = time.monotonic()
-            if until is not None and started >= until:
-                break
-            rows = slice(at, min(n, at + size))
-            try:
-                work.batch(rows)
-            except (RuntimeError, MemoryError) as error:
-                memory = isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate" in str(error)
-                if not memory:
-                    raise
-                if size == 1:
-                    raise DLStudioError(
-                        "memory for a single row", str(error).splitlines()[0][:200], "Use a machine with more memory."
-                    ) from error
-                size = max_batch = max(1, size // 2)
-                continue
-            at = rows.stop
-            tell(at)
-            if until is not None:
-                rate = (rows.stop - rows.start) / max(1e-6, time.monotonic() - started)
-                size = max(1, min(max_batch, int(rate * (until - time.monotonic()) / 2)))
-    finally:
-        tell(-1)
-    if not at:
-        raise DLStudioError("time for at least one batch of rows", "none was finished", "Allow more max_seconds.")
-    return at
-
-
-def _bar(progress: Any, n: int) -> Callable[[int], None]:
-    """Return a function that shows rows done; -1 takes the bar away."""
-    if callable(progress):
-        return lambda done: progress(done, n) if done >= 0 else None
-    if not progress:
-        return lambda done: None
-    from tqdm.auto import tqdm
-
-    bar = tqdm(total=n, unit="row", desc="Attacking", delay=1.0, leave=False)
-    return lambda done: bar.close() if done < 0 else bar.update(done - bar.n)
-
-
 def _names(kind: str, given: Any, known: tuple[str, ...]) -> tuple[str, ...]:
     names = (given,) if isinstance(given, str) else tuple(given)
     for name in names:
         if name not in known:
             raise unknown_name(kind, name, known)
     return tuple(dict.fromkeys(names))
-
-
-def _whole(name: str, given: Any, least: int) -> int:
-    if isinstance(given, bool) or not isinstance(given, (int, np.integer)) or given < least:
-        raise DLStudioError(f"{name} of {least} or more, a whole number", f"{name}={given!r}", "Leave it out.")
-    return int(given)
 
 
 def _rising(name: str, given: Any, most: float = np.inf) -> tuple[float, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from dlstudio.errors import DLStudioError
+from dlstudio.running import no_memory, out_of_memory
 from dlstudio.trust.attacks import Answer, answer_of
 from dlstudio.trust.corruptions import MODALITIES
 
@@ -32,6 +33,7 @@ class Given:
         spread: the typical standard deviation of an input, in raw units.
         fill: what stands where an input is missing.
         unit: of raw inputs, in words.
+        splits: the rows of every part of a run's data.
     """
 
     model: Any
@@ -47,6 +49,7 @@ class Given:
     mask: torch.Tensor | None = None
     column_of_feature: tuple[str, ...] = ()
     unit: str = "units of the inputs"
+    splits: Mapping[str, npt.NDArray[np.int64]] = dataclasses.field(default_factory=dict)
     data: str = ""
     run: str = ""
 
@@ -81,9 +84,9 @@ class Given:
             with torch.no_grad():
                 outputs = self.forward(self.raw[:n])
         except (RuntimeError, ValueError, TypeError, IndexError) as error:
-            if isinstance(error, torch.OutOfMemoryError):
+            if out_of_memory(error):
                 if n == 1:
-                    raise
+                    raise no_memory(error) from error
                 return self.answer(n // 2)
             shape = f"{self.raw.dtype} of shape {tuple(self.raw.shape)}"
             raise DLStudioError(
@@ -118,6 +121,7 @@ def given_of(
     from dlstudio.runs.run import Run
 
     unit, data, run, fill = "units of the inputs", "", "", None
+    splits: Mapping[str, npt.NDArray[np.int64]] = {}
     if isinstance(model, (str, Run)):
         if inputs is not None or targets is not None:
             raise DLStudioError("a run alone", "inputs or targets beside it", "Choose rows of its data with rows=[…].")
@@ -126,7 +130,7 @@ def given_of(
         data, run, fill = found.data, found.run, found.fill
         column_of_feature = column_of_feature or found.column_of_feature
         mask = found.mask if mask is None else mask
-        unit = found.unit
+        unit, splits = found.unit, found.splits
     else:
         if not callable(model):
             raise DLStudioError("a module, a function or a run", type(model).__name__, "Pass what gives outputs.")
@@ -172,6 +176,7 @@ def given_of(
         mask=changeable,
         column_of_feature=columns,
         unit=unit,
+        splits=splits,
         data=data,
         run=run,
     )
@@ -187,6 +192,7 @@ class _OfRun:
     mask: torch.Tensor | None
     column_of_feature: tuple[str, ...]
     unit: str
+    splits: Mapping[str, npt.NDArray[np.int64]]
     data: str
     run: str
 
@@ -227,6 +233,7 @@ def _of_run(run: Any, rows: Any, n_rows: int) -> _OfRun:
         mask=mask,
         column_of_feature=tuple(dataset.column_of_feature),
         unit=unit,
+        splits=dataset.splits,
         data=dataset.name,
         run=run.key,
     )

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from dlstudio import stats
 from dlstudio.errors import DLStudioError, unknown_name
 from dlstudio.results import Finding, Result, value
+from dlstudio.trust.wording import percent
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -120,12 +121,13 @@ class RobustnessResult(Result, schema=1):
         rows: int64 (n,), row numbers in the data set, or 0, 1, 2, … of what was passed.
         y_true, y_pred: (n,), targets, and what the model says of the inputs as they are.
         no_gradient: bool (n,), rows that attacks cannot judge, as no gradient leads away from them.
+        rows_of_part: how many of the rows are of each part of a run's data, ``"train"``, ``"val"`` and ``"test"``.
         n_asked: how many rows there were; more than n when time was over.
         skipped: attacks and corruptions that make no sense here, and why.
         data, run, model: name of the data; the run's key and the model's class, empty where there is none.
         level: of confidence of all intervals.
         settings: seed, steps, bounds and the like.
-        findings: what follows; codes DLS350 to DLS355.
+        findings: what follows; codes DLS350 to DLS356.
         wall_s: seconds it took.
     """
 
@@ -136,6 +138,7 @@ class RobustnessResult(Result, schema=1):
     y_true: npt.NDArray[Any]
     y_pred: npt.NDArray[Any]
     no_gradient: npt.NDArray[np.bool_]
+    rows_of_part: Mapping[str, int] = dataclasses.field(default_factory=dict)
     n_asked: int
     skipped: Mapping[str, str] = dataclasses.field(default_factory=dict)
     data: str = ""
@@ -248,8 +251,8 @@ def findings_of(result: RobustnessResult, answers: str) -> list[Finding]:
                     severity="warning",
                     sentence=(
                         "One step finds more errors than the search does (up to"
-                        f" {np.nanmax(worse):.0%} more): the gradient misleads the search, so that attacks by gradient"
-                        " show less than there is."
+                        f" {percent(np.nanmax(worse), 0)} more): the gradient misleads the search, so that attacks by"
+                        " gradient show less than there is."
                     ),
                     evidence={"largest_difference": float(np.nanmax(worse))},
                     remedy="Read the lower of the two curves, and search longer: n_steps=100.",
@@ -265,14 +268,23 @@ def findings_of(result: RobustnessResult, answers: str) -> list[Finding]:
                 remedy="Allow more max_seconds for narrower intervals.",
             )
         )
+    if known := result.rows_of_part.get("train"):
+        found.append(
+            Finding(
+                code="DLS356",
+                severity="warning",
+                sentence=f"{known:,} of these {len(result):,} rows were trained on: on others the model may do worse.",
+                evidence={"n_trained_on": known, "n_rows": len(result)},
+                remedy="Leave out rows=, which takes test rows.",
+            )
+        )
     return found
 
 
 def describe(result: RobustnessResult) -> tuple[str, ...]:
     """Return plain sentences for people who decide, the summary first."""
     first = next(iter(result.curves.values()))
-    where = f" of {result.data}" if result.data else ""
-    measured = f"{_quantity(result, first.value[0])} ({result.level:.0%} interval {_span(result, first, 0)})"
+    measured = f"{_quantity(result, first.value[0])} ({100 * result.level:g} % interval {_span(result, first, 0)})"
     what = "the accuracy is" if result.metric == "accuracy" else "the mean absolute error is"
     words = {
         "holds": "At every strength that was tested the loss stays within a tenth.",
@@ -280,7 +292,7 @@ def describe(result: RobustnessResult) -> tuple[str, ...]:
         "fragile": "Already the smallest change that was tested costs more than a tenth.",
     }
     return (
-        f"On {len(result):,} rows{where} as they are, {what} {measured}. {words[result.verdict]}",
+        f"On {_rows(result)} as they are, {what} {measured}. {words[result.verdict]}",
         *(f"{finding.sentence} {finding.remedy}".strip() for finding in result.findings),
         *(f"{spoken(name)[:1].upper()}{spoken(name)[1:]} was left out: {why}." for name, why in result.skipped.items()),
     )
@@ -288,20 +300,20 @@ def describe(result: RobustnessResult) -> tuple[str, ...]:
 
 def _of_curve(result: RobustnessResult, one: RobustnessCurve) -> Finding:
     at = next((i for i in range(1, len(one.strengths)) if one.lost_low[i] > TOLERANCE), len(one.strengths) - 1)
-    interval = f"{result.level:.0%} interval {_span(result, one, at)}, {len(result):,} rows"
+    interval = f"{100 * result.level:g} % interval {_span(result, one, at)}, {len(result):,} rows"
     span = f"{_quantity(result, one.value[at])} ({interval})"
     what = "accuracy" if result.metric == "accuracy" else "the mean absolute error"
     if one.kind == "attack":
         size = "no input by more than" if result.norm == "linf" else "by a length of at most"
         change = f"Changed on purpose, {size} {one.strengths[at]:.3g} ({one.unit}), by {spoken(one.name)}"
     elif one.name == "missing":
-        change = f"With {one.strengths[at]:.0%} of the {one.unit.removeprefix('share of ')} missing"
+        change = f"With {percent(one.strengths[at], 0)} of the {one.unit.removeprefix('share of ')} missing"
     else:
         change = f"With {spoken(one.name)} of {one.strengths[at]:.3g} ({one.unit})"
     within = "the loss stays within a tenth" if result.metric == "accuracy" else "the error grows by a tenth at most"
     tail = " More than this was not tested." if one.verdict == "holds" else ""
     if one.verdict == "weakens" and one.holds_to > 0:
-        upper = f"{one.holds_to:.0%}" if one.name == "missing" else f"{one.holds_to:.3g}"
+        upper = percent(one.holds_to, 0) if one.name == "missing" else f"{one.holds_to:.3g}"
         tail = f" Up to {upper} {within}."
     remedy = ""
     if one.verdict != "holds":
@@ -327,6 +339,14 @@ def _of_curve(result: RobustnessResult, one: RobustnessCurve) -> Finding:
     )
 
 
+def _rows(result: RobustnessResult) -> str:
+    parts = result.rows_of_part
+    which = f"{next(iter(parts))} rows" if len(parts) == 1 else "rows"
+    of = f" of {result.data}" if result.data else ""
+    each = ", ".join(f"{n:,} {part}" for part, n in parts.items()) if len(parts) > 1 else ""
+    return f"{len(result):,} {which}{of}" + (f" ({each})" if each else "")
+
+
 def _right(result: RobustnessResult) -> npt.NDArray[np.bool_]:
     right: npt.NDArray[np.bool_] = next(iter(result.curves.values())).errors[:, 0] == 0
     # An attack on a quantity always has somewhere to go: every row counts.
@@ -334,7 +354,7 @@ def _right(result: RobustnessResult) -> npt.NDArray[np.bool_]:
 
 
 def _quantity(result: RobustnessResult, number: float) -> str:
-    return f"{number:.1%}" if result.metric == "accuracy" else f"{number:.4g}"
+    return percent(number) if result.metric == "accuracy" else f"{number:.4g}"
 
 
 def _span(result: RobustnessResult, one: RobustnessCurve, at: int) -> str:

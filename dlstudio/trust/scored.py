@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from dlstudio.errors import DLStudioError, unknown_name
+from dlstudio.data.groups import coded, columns_of
+from dlstudio.data.tasks import task_of
+from dlstudio.errors import DLStudioError
 from dlstudio.runs.run import Run
 
 if TYPE_CHECKING:
@@ -21,17 +23,14 @@ __all__ = ["Scored", "as_columns", "label_groups", "read_scored", "subset"]
 
 Array = npt.NDArray[Any]
 
-TASKS = ("binary", "multiclass", "regression")
-MAX_GROUPS = 50
 MAX_CLASSES = 1000
-MISSING = "missing"
 OFF_ONE = 0.01
 """How far probabilities of a row may sum from 1: half precision needs it."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Scored:
-    """Rows that a model has judged, none of them with a value missing.
+    """Rows that a model has judged, none of them with a value missing or infinite.
 
     Attributes:
         task: ``"binary"``, ``"multiclass"`` or ``"regression"``.
@@ -60,7 +59,7 @@ class Scored:
 
     @property
     def n_dropped(self) -> int:
-        """Rows left out because a value was missing."""
+        """Rows left out because a value was missing or infinite."""
         return int((~self.kept).sum())
 
     @property
@@ -83,8 +82,6 @@ def read_scored(
         DLStudioError: lengths differ, labels are no class indices, scores are no probabilities, nothing is left, or the
             run stored no predictions.
     """
-    if task not in (None, *TASKS):
-        raise unknown_name("task", task, TASKS)
     if isinstance(y_true, (Run, str)):
         return _of_run(y_true, y_pred, y_score, split)
     if y_pred is None and y_score is None:
@@ -103,23 +100,23 @@ def read_scored(
     if not kept.any():
         raise DLStudioError("at least one row without missing values", f"none of {len(kept):,}", "Check the arrays.")
     given = {name: value[kept] for name, value in given.items()}
-    task = task or _task(given)
+    task = task_of(given["y_true"], given.get("y_pred"), given.get("y_score"), task)
     if task == "regression":
         if "y_score" in given:
             raise DLStudioError("y_pred of a regression", "y_score", "Pass the predicted values as y_pred=.")
         return Scored(task=task, y_true=given["y_true"], y_pred=given["y_pred"], y_score=None, kept=kept)
-    scores = _scores(given.get("y_score"), task)
     labels = {name: _classes(name, given[name]) for name in ("y_true", "y_pred") if name in given}
     n_classes = 2 if task == "binary" else 1 + max(int(value.max()) for value in labels.values())
-    if scores is not None and scores.ndim == 2:
-        n_classes = scores.shape[1]
+    if "y_score" in given and given["y_score"].ndim == 2:
+        n_classes = given["y_score"].shape[1]
+    scores = _scores(given.get("y_score"), task)
     if n_classes > MAX_CLASSES:
         raise DLStudioError(f"at most {MAX_CLASSES:,} classes", f"{n_classes:,}", "Pass task='regression' for amounts.")
     for name, value in labels.items():
         if int(value.max()) >= n_classes:
             raise DLStudioError(
                 f"{name} from 0 to {n_classes - 1}", f"{int(value.max())}",
-                "Number the classes 0, 1, …, one a column of y_score; for two classes pass 0 and 1.",
+                "Number the classes 0, 1, …, one a column of y_score; pass task='multiclass' for more than two.",
             )  # fmt: skip
     return Scored(
         task=task, y_true=labels["y_true"], y_pred=labels.get("y_pred"), y_score=scores,
@@ -147,42 +144,15 @@ def label_groups(groups: Any, scored: Scored) -> dict[str, npt.NDArray[np.str_]]
     Raises:
         DLStudioError: a column is unknown, has one value or more than 50, or another length.
     """
-    import pandas as pd
-
-    if groups is None:
+    if groups is None or (isinstance(groups, Sequence) and not groups):
         return {}
-    if isinstance(groups, str) or (isinstance(groups, Sequence) and all(isinstance(one, str) for one in groups)):
-        names = [groups] if isinstance(groups, str) else list(groups)
-        frame = scored.frame
-        if frame is None:
-            raise DLStudioError("groups of rows", f"the names {names}", "Pass the columns themselves for arrays.")
-        for name in names:
-            if name not in frame.columns:
-                raise unknown_name("column", name, map(str, frame.columns))
-        columns = {str(name): frame[name] for name in names}
-    elif isinstance(groups, (pd.DataFrame, Mapping)):
-        columns = {str(name): groups[name] for name in groups}
-    else:
-        columns = {str(getattr(groups, "name", None) or "group"): groups}
+    frame = scored.frame if isinstance(groups, (str, list, tuple)) else None
     found = {}
-    for name, column in columns.items():
-        values = pd.Series(np.asarray(column).tolist() if not isinstance(column, pd.Series) else column.to_numpy())
-        if len(values) != len(scored.kept):
-            raise DLStudioError(
-                f"{len(scored.kept):,} values in {name!r}", f"{len(values):,}", "Give every row its group."
-            )
-        values = values[scored.kept]
-        absent = values.isna().to_numpy()
-        shown = values.map(lambda value: f"{value:g}" if isinstance(value, float) else str(value))
-        labels = np.where(absent, MISSING, shown.to_numpy(dtype=object)).astype(str)
-        n_groups = len(np.unique(labels))
-        if n_groups < 2:
-            raise DLStudioError(f"two groups or more in {name!r}", f"only {labels[0]!r}", "Choose another column.")
-        if n_groups > MAX_GROUPS:
-            raise DLStudioError(
-                f"at most {MAX_GROUPS} groups in {name!r}", f"{n_groups:,}", "Cut it into ranges first, as pandas.cut."
-            )
-        found[name] = labels
+    for name, column in columns_of(groups, len(scored.kept), frame).items():
+        codes, names = coded(name, column[scored.kept])
+        if len(names) < 2:
+            raise DLStudioError(f"two groups or more in {name!r}", f"only {names[0]!r}", "Choose another column.")
+        found[name] = np.array(names)[codes]
     return found
 
 
@@ -231,24 +201,12 @@ def _array(name: str, value: Any) -> Array:
     return found
 
 
-def _task(given: Mapping[str, Array]) -> str:
-    if "y_score" in given:
-        scores = given["y_score"]
-        return "binary" if scores.ndim == 1 or scores.shape[1] == 2 else "multiclass"
-    values = np.concatenate([given["y_true"], given["y_pred"]])
-    if np.any(values != np.round(values)) or np.any(values < 0):
-        return "regression"
-    return "binary" if values.max() <= 1 else "multiclass"
-
-
 def _classes(name: str, values: Array) -> npt.NDArray[np.int64]:
-    bad = values[(values != np.round(values)) | (values < 0)]
-    if len(bad):
-        shares = name == "y_pred" and values.min() >= 0 and values.max() <= 1
+    if (values < 0).any():
         raise DLStudioError(
             f"class indices 0, 1, … in {name}",
-            f"{bad[0]:g} and {len(bad) - 1:,} more that are none",
-            "Pass probabilities as y_score=." if shares else "Turn labels into 0, 1, … first, or set the task.",
+            f"{values[values < 0][0]:g}",
+            "Turn labels into 0, 1, … first; for amounts pass task='regression'.",
         )
     return values.astype(np.int64)
 

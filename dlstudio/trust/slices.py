@@ -44,6 +44,8 @@ def find_slices(
 ) -> SliceResult:
     """Find slices of the rows where the model's loss is larger than elsewhere, with evidence that it is no chance.
 
+    Rows are taken as independent: where several are of one person, chance looks like evidence. Pass one of each then.
+
     A slice is a value of a column, an intersection of several, or a cluster of embeddings. All of at least `min_rows`
     rows are tested against the rows outside. The p-values are corrected for their number by Holm's method, with equal
     parts for single values and for intersections, so that the chance of any false alarm is at most ``1 - level``. A

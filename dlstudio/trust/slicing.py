@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from dlstudio.data.groups import name_of, written
 from dlstudio.errors import DLStudioError, unknown_name
 from dlstudio.trust.slice_evidence import Floats, Ints, Tally
 
@@ -120,7 +121,7 @@ def _cut(name: str, column: pd.Series[Any], bins: int, min_rows: int) -> Cut | s
         edges = np.unique(np.quantile(values, np.arange(1, bins) / bins, method="inverted_cdf"))
         edges = edges[edges < values.max()]
         codes[~missing] = np.searchsorted(edges, values)
-        ends = _written(edges)
+        ends = written(edges, 3)
         middle = [f"{low} < {name} ≤ {high}" for low, high in itertools.pairwise(ends)]
         labels = (f"{name} ≤ {ends[0]}", *middle, f"{name} > {ends[-1]}") if ends else (f"{name} is known",)
     else:
@@ -130,18 +131,9 @@ def _cut(name: str, column: pd.Series[Any], bins: int, min_rows: int) -> Cut | s
             return f"values of a kind that cannot be compared ({type(known.iloc[0]).__name__})"
         if len(kinds) > MOST_VALUES:
             return f"{len(kinds):,} different values"
-        labels = tuple(f"{name} = {value:g}" if numeric else f"{name} = {value}" for value in kinds)
+        labels = tuple(f"{name} = {name_of(value)}" for value in kinds)
     codes[missing] = len(labels)
     return _without_rare(name, codes, (*labels, f"{name} is missing"), min_rows)
-
-
-def _written(edges: Floats) -> list[str]:
-    """Numbers in as few digits as tell them apart, three at least."""
-    for digits in (3, 4, 6, 9):
-        found = [f"{edge:.{digits}g}" for edge in edges]
-        if len(set(found)) == len(found):
-            return found
-    return [repr(float(edge)) for edge in edges]
 
 
 def _without_rare(name: str, codes: Ints, labels: Sequence[str], min_rows: int) -> Cut:

@@ -12,9 +12,10 @@ import numpy.typing as npt
 from dlstudio import stats
 from dlstudio.errors import DLStudioError, unknown_name
 from dlstudio.results import value
+from dlstudio.scoring import mean_interval
 from dlstudio.trust.curves import CELLS, resampled_steps, steps_of
 
-__all__ = ["OUTCOMES", "CheapestThreshold", "OperatingPoint", "cheapest", "checked_costs", "operating_point"]
+__all__ = ["OUTCOMES", "CheapestThreshold", "OperatingPoint", "cheapest", "checked_costs", "halves", "operating_point"]
 
 Array = npt.NDArray[Any]
 
@@ -144,21 +145,28 @@ def cheapest(
     # Limits among values that occur: an infinite one cannot be interpolated.
     ordered, tail = np.sort(where), (1 - level) / 2
     ends = np.array([np.floor(tail * len(ordered)), np.ceil((1 - tail) * len(ordered)) - 1]).astype(int)
-    order = generator.permutation(len(score))
-    order = order[np.argsort(positive[order], kind="stable")]
-    choosing, judging = order[::2], order[1::2]
+    choosing, judging = halves(positive, generator)
     chosen = _exact(positive[choosing], score[choosing], costs)
     saved = _cost_of_rows(positive[judging], score[judging] >= USUAL, costs) - _cost_of_rows(
         positive[judging], score[judging] >= chosen, costs
     )
-    spread = saved.var(ddof=1) if len(saved) > 1 else np.nan
-    low, high = stats.mean_interval(saved.mean() if len(saved) else np.nan, spread, len(saved), level)
+    low, high = mean_interval(saved, level) if len(saved) else (np.nan, np.nan)
     best = _exact(positive, score, costs)
     return CheapestThreshold(
         threshold=best, low=min(float(ordered[ends[0]]), best), high=max(float(ordered[ends[1]]), best),
-        saving=float(saved.mean()) if len(saved) else float("nan"), saving_low=float(low), saving_high=float(high),
+        saving=float(saved.mean()) if len(saved) else float("nan"), saving_low=low, saving_high=high,
         n_held=len(judging),
     )  # fmt: skip
+
+
+def halves(classes: Array, generator: np.random.Generator, clusters: Array | None = None) -> tuple[Array, Array]:
+    """Return the rows to choose by and those to judge by: every second one of each class, or of the clusters."""
+    if clusters is not None:
+        first = np.isin(clusters, generator.permutation(int(clusters.max()) + 1)[::2])
+        return np.flatnonzero(first), np.flatnonzero(~first)
+    order = generator.permutation(len(classes))
+    order = order[np.argsort(classes[order], kind="stable")]
+    return order[::2], order[1::2]
 
 
 def _exact(positive: Array, score: Array, costs: Mapping[str, float]) -> float:

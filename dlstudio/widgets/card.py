@@ -7,14 +7,14 @@ import ipywidgets as widgets
 from dlstudio.figures.answers import KINDS
 from dlstudio.results import Result
 from dlstudio.widgets.chart import Chart
-from dlstudio.widgets.markup import caption, paragraphs
+from dlstudio.widgets.markup import caption, paragraphs, table
 from dlstudio.widgets.sheets import style
 
 __all__ = ["Card", "Told"]
 
 
 class Told(widgets.VBox):
-    """A result's sentences and pictures, to be put into another widget.
+    """A result's sentences, pictures and tables, to be put into another widget.
 
     Args:
         result: of one of `dlstudio.figures.answers.KINDS`.
@@ -36,6 +36,8 @@ class Told(widgets.VBox):
         for chart, (told, figure) in zip(self.charts, drawn, strict=True):
             chart.draw(figure, told or self.words[0])
             parts += [widgets.HTML(caption(told) if told else ""), chart]
+        for rows in kind.tables(result):
+            parts += [widgets.HTML(caption(rows.told)), widgets.HTML(table(rows))]
         super().__init__([*lead, *parts])
 
     def __repr__(self) -> str:

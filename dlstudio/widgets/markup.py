@@ -9,8 +9,9 @@ from dlstudio.errors import DLStudioError
 from dlstudio.explain.exploring import evidence
 from dlstudio.explain.result import Explanation
 from dlstudio.explain.words import VERDICT_WORDS, method_title, verdict_line
+from dlstudio.figures.tables import Rows
 
-__all__ = ["caption", "complaint", "head", "note", "paragraphs"]
+__all__ = ["caption", "complaint", "head", "note", "paragraphs", "table"]
 
 
 def head(explanation: Explanation, name: str) -> str:
@@ -38,6 +39,13 @@ def caption(words: str) -> str:
 def paragraphs(texts: Iterable[str]) -> str:
     """Plain paragraphs."""
     return '<div class="dls-words">' + "".join(f"<p>{html.escape(text)}</p>" for text in texts) + "</div>"
+
+
+def table(rows: Rows) -> str:
+    """A table of words."""
+    head = "".join(f"<th>{html.escape(one)}</th>" for one in rows.heads)
+    body = "".join("<tr>" + "".join(f"<td>{html.escape(one)}</td>" for one in row) + "</tr>" for row in rows.cells)
+    return f'<div class="dls-scroll"><table class="dls-rows"><tr>{head}</tr>{body}</table></div>'
 
 
 def note(words: str) -> str:

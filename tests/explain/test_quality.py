@@ -24,7 +24,7 @@ from dlstudio.explain.quality.score import SCORES, score_explanation
 from dlstudio.explain.quality.scores import QualityResult, describe
 from dlstudio.explain.quality.subject import subject_of
 from dlstudio.explain.result import Explanation
-from dlstudio.explain.running import Runner
+from dlstudio.running import Runner
 
 from .models import network, random_rows
 

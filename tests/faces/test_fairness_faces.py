@@ -20,7 +20,7 @@ from dlstudio.fairness.mitigation.trade_off_result import TradeOff
 from dlstudio.fairness.result import FairnessAudit
 from dlstudio.figures import fairness as figures
 from dlstudio.figures.answers import KINDS
-from dlstudio.figures.assessed import first_point, labels, reviewed, traded
+from dlstudio.figures.assessed import decided, first_point, labels, reviewed, traded
 from dlstudio.results import Finding
 from dlstudio.runs.kept import kept
 from dlstudio.runs.run import Run
@@ -28,6 +28,9 @@ from dlstudio.training.predicted import predictions_of
 from dlstudio.trust.assessments import ASSESSMENTS
 from dlstudio.trust.evaluation_result import Evaluation
 from dlstudio.trust.slice_result import SliceResult
+from dlstudio.trust.weighing import weigh, words_at
+from dlstudio.widgets.markup import paragraphs
+from dlstudio.widgets.threshold import ThresholdSlider
 from dlstudio.widgets.trade_off import TradeOffSlider
 
 PATIENCE_MS = 120_000
@@ -60,7 +63,7 @@ def audit(run: Run) -> FairnessAudit:
 
 @pytest.fixture(scope="module")
 def curve(run: Run) -> TradeOff:
-    return dls.trade_off(run, sensitive_features=["black"], min_denominator=10)
+    return dls.trade_off(run, sensitive_features=["black"])
 
 
 @pytest.fixture(scope="module")
@@ -172,6 +175,18 @@ def test_an_audit_is_the_same_on_all_faces(
         assert sentence in body
 
 
+def test_a_report_gives_no_numbers_of_too_few_rows(home: Path, tmp_path: Path) -> None:
+    fresh = trained("few", epochs=1)
+    found = dls.audit_fairness(fresh, sensitive_features=["race"], min_denominator=40, reference="white", split="val")
+    few = found.by_group[~found.by_group["enough"]]
+    assert {"black", "Hispanic"} <= set(few["group"]) and few["denominator"].max() > 0
+    body, _ = read(reports.report("fairness", run=fresh, out=tmp_path / "few.html"))
+    rows = [row for row in re.findall(r"<tr>(.*?)</tr>", body, flags=re.DOTALL) if ">false<" in row]
+    assert len(rows) == len(few) and all(row.count("–") >= 3 for row in rows)
+    assert "Predictions that were assessed, of the rows by which its best weights were chosen" in body
+    assert re.search(r"Compared with.*?white", body, flags=re.DOTALL)
+
+
 def test_an_operating_point_is_the_same_on_slider_page_and_report(
     run: Run, audit: FairnessAudit, curve: TradeOff, page_of: Callable[..., AppTest], tmp_path: Path
 ) -> None:
@@ -213,6 +228,38 @@ def test_the_page_audits_for_the_first_time_and_another_way(home: Path, page_of:
     assert reviewed(found).summary[0] in markup(board)
 
 
+def test_the_page_audits_as_carefully_as_before(home: Path, page_of: Callable[..., AppTest]) -> None:
+    fresh = trained("audited with care", epochs=1)
+    careful = dls.audit_fairness(
+        fresh, sensitive_features=["race", "male"], clusters="price", reference={"race": "white"}, level=0.9,
+        min_denominator=7, threshold_ratio=0.9, split="val", seed=3, n_resamples=200, intersections=1,
+    )  # fmt: skip
+    board = page_of("fairness", fresh.key)
+    next(one for one in board.multiselect if one.label == "Compare groups by").set_value(["race", "married", "appinc"])
+    next(one for one in board.slider if one.label.startswith("A gap matters")).set_value(5.0)
+    press(board, "Audit")
+    found = kept(fresh, "fairness", FairnessAudit)
+    assert found is not None and found.features == ("race", "married", "appinc") and found.n_clusters > 0
+    changed = {"threshold": 0.05, "bins": {"appinc": 4}}
+    assert found.options == {**careful.options, **changed}
+    # A reference of a column that is not looked at any more does not stop the next audit.
+    next(one for one in board.multiselect if one.label == "Compare groups by").set_value(["male"])
+    press(board, "Audit")
+    found = kept(fresh, "fairness", FairnessAudit)
+    assert found is not None and found.features == ("male",) and found.level == 0.9
+
+
+def test_the_page_opens_for_audits_that_its_form_does_not_offer(home: Path, page_of: Callable[..., AppTest]) -> None:
+    fresh = trained("audited widely", epochs=1)
+    columns = ["race", "sex", "married", "old", "white", "black", "hispan"]
+    wide = dls.audit_fairness(fresh, sensitive_features=columns, threshold=0.3, intersections=1)
+    board = page_of("fairness", fresh.key)
+    assert reviewed(wide).summary[0] in markup(board)
+    press(board, "Audit")
+    found = kept(fresh, "fairness", FairnessAudit)
+    assert found is not None and found.threshold == 0.3 and found.features == tuple(columns[:6])
+
+
 def test_the_page_works_out_what_a_smaller_gap_costs(home: Path, page_of: Callable[..., AppTest]) -> None:
     fresh = trained("never traded", epochs=1)
     dls.audit_fairness(fresh, sensitive_features=["black"], intersections=1)
@@ -221,6 +268,7 @@ def test_the_page_works_out_what_a_smaller_gap_costs(home: Path, page_of: Callab
     assert found is not None and found.sensitive_feature == "black" and found.run == fresh.key
     for sentence in found.words(first_point(found)):
         assert sentence in markup(board)
+    assert found == dls.trade_off(fresh, sensitive_features=["black"]), "as the verb, which has defaults of its own"
 
 
 def test_rows_behind_a_combination_are_those_of_the_data(
@@ -277,6 +325,62 @@ def test_another_threshold_and_its_cost(run: Run, page_of: Callable[..., AppTest
     assert f"{point.counts['true_positive']:,} found, {point.counts['false_negative']:,} missed" in markup(board)
     assert f"{point.cost[0]:.3g}" in markup(board)
     dls.evaluate(run)
+
+
+def test_to_weigh_costs_keeps_everything_else(home: Path, page_of: Callable[..., AppTest]) -> None:
+    fresh = trained("weighed", epochs=1)
+    crossed = dls.evaluate(fresh, cross_validate=2, level=0.9, split="val", seed=4, costs={"true_positive": -1.0})
+    board = page_of("trust", fresh.key, question="Evaluation")
+    next(one for one in board.number_input if one.label == "Cost of a false alarm").set_value(5.0)
+    press(board, "Weigh costs")
+    found = kept(fresh, "evaluation", Evaluation)
+    assert found is not None and results.equal(found.tables, crossed.tables) and len(found.folds)
+    assert (found.level, found.split, found.settings["seed"]) == (0.9, "val", 4)
+    assert (found.costs["false_positive"], found.costs["true_positive"]) == (5.0, -1.0)
+    assert found == weigh(crossed, {"true_positive": -1.0, "false_positive": 5.0})
+
+
+def test_an_answer_that_found_nothing_is_an_answer(run: Run) -> None:
+    labels = next(one for one in ASSESSMENTS if one.name == "label-errors")
+    clean = dls.find_label_errors([0, 1] * 200, np.tile([0.02, 0.98], 200))
+    assert len(clean) == 0
+    before = labels.answer(run, 20.0)
+    results.save(dataclasses.replace(clean, run=run.key), run.folder / "results", labels.name)
+    found, why = labels.asked(run, 20.0)
+    assert found is not None and len(found) == 0 and why == "" and labels.saved(run) == found
+    results.save(before, run.folder / "results", labels.name)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("out of memory"), ValueError("no such value")])
+def test_what_fails_ends_its_own_section_only(home: Path, tmp_path: Path, error: Exception) -> None:
+    fresh = trained(f"fails {type(error).__name__}", epochs=1)
+
+    def fails(*_: Any) -> Any:
+        raise error
+
+    broken = dataclasses.replace(ASSESSMENTS[1], answer=fails)
+    assert broken.asked(fresh, 20.0) == (None, f"This could not be assessed: {error}")
+
+
+def test_a_threshold_and_its_costs_in_a_notebook(run: Run) -> None:
+    evaluation = dls.evaluate(run)
+    slider = dls.show(evaluation)
+    assert isinstance(slider, ThresholdSlider)
+    assert slider.words == KINDS[Evaluation].words(evaluation)
+    assert slider.point.value == paragraphs(words_at(evaluation, 0.5))
+    slider.threshold.value = 0.8
+    for sentence in words_at(evaluation, 0.8):
+        assert sentence in html.unescape(slider.point.value)
+    assert data_of(slider.charts[-1].figure) == data_of(decided(evaluation, 0.8)[1])
+    assert slider.charts[-1].figure.layout.shapes[0].x0 == 0.8
+    slider.false_alarm.value, slider.miss.value = 5.0, 1.0
+    weighed = weigh(evaluation, {"false_positive": 5.0, "false_negative": 1.0})
+    for sentence in words_at(weighed, 0.8):
+        assert sentence in html.unescape(slider.point.value)
+    assert "A row costs" in slider.point.value
+    assert data_of(slider.charts[-1].figure) == data_of(decided(weighed, 0.8)[1])
+    assert kept(run, "evaluation", Evaluation) == evaluation, "what is entered in a notebook is saved nowhere"
+    slider.close()
 
 
 def test_what_cannot_be_assessed_says_why(home: Path, page_of: Callable[..., AppTest], tmp_path: Path) -> None:
@@ -429,4 +533,33 @@ def test_an_engineer_drives_the_slider_in_jupyterlab(
             break
         page.wait_for_timeout(100)
     assert path.stat().st_size < 60_000
+    assert page.locator(".dls-fault:visible").count() == 0 and page.faults == []
+
+
+@pytest.mark.browser
+@pytest.mark.timeout(600)
+def test_an_engineer_weighs_costs_in_jupyterlab(run: Run, lab: Any, page: Any, tmp_path: Path) -> None:
+    evaluation = dls.evaluate(run)
+    lab(
+        "import dlstudio as dls\nfrom dlstudio.runs.kept import kept\n"
+        "from dlstudio.trust.evaluation_result import Evaluation\n"
+        f"dls.show(kept(dls.open_run({run.key!r}), 'evaluation', Evaluation))"
+    )
+    view = page.locator(".dls-explorer")
+    view.get_by_text(words_at(evaluation, 0.5)[0]).wait_for()
+    page.wait_for_function("() => [...document.querySelectorAll('.dls-figure')].every(c => c.data?.length)")
+    thumb = view.locator(".dls-threshold .noUi-handle")
+    thumb.focus()
+    page.keyboard.press("End")
+    view.get_by_text(words_at(evaluation, 1.0)[0]).wait_for()
+    miss = view.get_by_label("Miss")
+    miss.fill("3")
+    miss.press("Enter")
+    weighed = weigh(evaluation, {"false_negative": 3.0})
+    view.get_by_text(words_at(weighed, 1.0)[-1]).wait_for()
+    page.wait_for_function(
+        "() => [...document.querySelectorAll('.dls-figure')].at(-1).data.some(d => d.name === 'cost')"
+    )
+    view.locator(".dls-figure").last.scroll_into_view_if_needed()
+    page.screenshot(path=tmp_path / "threshold.png")
     assert page.locator(".dls-fault:visible").count() == 0 and page.faults == []

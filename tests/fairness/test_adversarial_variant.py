@@ -9,10 +9,12 @@ import pytest
 import torch
 
 import dlstudio as dls
+from dlstudio import results
 from dlstudio.errors import DLStudioError
 from dlstudio.fairness.mitigation.adversarial import train_adversarial
 from dlstudio.fairness.mitigation.adversarial_variant import adversarial_variant
 from dlstudio.runs.run import Run
+from dlstudio.training import checkpoint
 from dlstudio.training.predicted import predictions_of
 
 
@@ -49,6 +51,16 @@ def test_a_launched_variant_is_a_run_like_any_other(run: Run) -> None:
     assert not points["needs_sensitive_feature"].any()
     assert points["accuracy"].iloc[0] == pytest.approx(np.mean((here >= 0.5) == targets.numpy()))
     assert dls.explain(milder, [3], progress=False).run == milder.key
+    kept = results.load(milder.folder / "results" / "adversarial-training.json")
+    assert kept.needs_sensitive_feature is False
+    # To train the recipe of its parent again would not give it.
+    content, of_parent = (checkpoint.read(checkpoint.path_of(one.folder, "best")) for one in (milder, run))
+    assert content.keys() == {"format", *checkpoint.DESCRIBED, "model", "step", "epoch", "trained_by"}
+    assert content["epoch"] == 4 and "metrics" in of_parent and "trained_by" not in of_parent
+    for again in (lambda: dls.evaluate(milder, cross_validate=2), lambda: dls.find_label_errors(milder, part="all")):
+        with pytest.raises(DLStudioError, match="adversarial training of the run 'to-mitigate'"):
+            again()
+    assert dls.evaluate(milder).run == milder.key
 
 
 @pytest.mark.parametrize(
@@ -58,6 +70,7 @@ def test_a_launched_variant_is_a_run_like_any_other(run: Run) -> None:
         ({"run": ""}, "the run and the sensitive_features"),
         ({"sensitive_features": []}, "the run and the sensitive_features"),
         ({"sensitive_features": ["rac"]}, "'race'"),
+        ({"sensitive_features": "rac"}, "'race'"),
         ({"run": "nowhere"}, "run names"),
         ({"strength": -1.0}, "strength of 0 or more"),
     ],
@@ -66,3 +79,11 @@ def test_what_does_not_fit_is_named(run: Run, changed: dict[str, Any], words: st
     config = {"run": run.name, "sensitive_features": ["race"], "epochs": 1} | changed
     with pytest.raises(DLStudioError, match=words), dls.record("refused", config=config) as rec:
         adversarial_variant(rec, config)
+
+
+def test_one_column_may_be_named_alone_and_is_said_to_be_needed_where_the_model_takes_it(run: Run) -> None:
+    config = {"run": run.name, "sensitive_features": "self", "epochs": 1}
+    with dls.record("against one", config=config) as rec:
+        adversarial_variant(rec, config)
+    went = results.load(rec.run.folder / "results" / "adversarial-training.json")
+    assert went.sensitive_feature == "self" and went.needs_sensitive_feature is True

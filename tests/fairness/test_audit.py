@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from fairlearn import metrics as fairlearn
 from sklearn import metrics as sklearn
+from sklearn.linear_model import LogisticRegression
 
 from dlstudio import results, shipped, stats
 from dlstudio.errors import DLStudioError
@@ -200,6 +201,8 @@ def test_every_metric_is_what_fairlearn_and_scikit_learn_say(random: dict[str, A
         "mean_score": fairlearn.mean_prediction(y, s),
         "calibration_bias": s.mean() - y.mean(),
         "calibration_error": _calibration_error(y, s),
+        "observed_to_expected": y.mean() / s.mean(),
+        "calibration_slope": _slope(y, s),
     }
     assert set(audit.by_group.metric) == set(expected)
     for metric, wanted in expected.items():
@@ -208,8 +211,16 @@ def test_every_metric_is_what_fairlearn_and_scikit_learn_say(random: dict[str, A
     assert ((rows.low <= rows.value) & (rows.value <= rows.high) & (rows.low < rows.high)).all()
 
 
+def _slope(y: np.ndarray, score: np.ndarray) -> float:
+    x = np.log(score.clip(1e-6, 1 - 1e-6) / (1 - score.clip(1e-6, 1 - 1e-6)))
+    return float(LogisticRegression(C=np.inf, tol=1e-10, max_iter=1000).fit(x[:, None], y).coef_[0, 0])
+
+
 def _calibration_error(y: np.ndarray, score: np.ndarray) -> float:
-    bins = pd.cut(score, np.linspace(0, 1, 16), right=False, labels=False)
+    """By its definition: up to 15 bins of equally many rows, at least ten, equal scores together."""
+    n_bins = min(15, len(y) // 10)
+    edges = np.sort(score)[np.arange(1, n_bins) * len(y) // n_bins]
+    bins = (score[:, None] >= np.unique(edges)).sum(axis=1)
     parts = pd.DataFrame({"y": y, "score": score, "bin": bins}).groupby("bin").agg(["mean", "size"])
     return float(((parts["y", "mean"] - parts["score", "mean"]).abs() * parts["y", "size"]).sum() / len(y))
 
@@ -326,7 +337,11 @@ def test_intersections_are_ranked_by_evidence_and_the_planted_one_is_first() -> 
     assert found.p_adjusted.dropna().is_monotonic_increasing
     largest = found.loc[found.value.abs().idxmax()]
     assert largest.group == "z × p × n" and largest.name > 0, "the largest gap is not the best shown one"
-    assert found.p_adjusted.to_numpy() == pytest.approx(stats.holm(found.p_value), nan_ok=True)
+    half = np.minimum(1, 2 * stats.holm(found.p_value))
+    assert found.p_adjusted.to_numpy() == pytest.approx(half, nan_ok=True), "single columns have the other half"
+    pairs = audit.gaps.query("group != 'overall'")
+    pairs = pairs[pairs.criterion.str.endswith("_difference")]
+    assert pairs.p_adjusted.to_numpy() == pytest.approx(np.minimum(1, 2 * stats.holm(pairs.p_value)))
 
 
 def test_a_threshold_and_four_fifths() -> None:
@@ -368,6 +383,117 @@ def test_wide_intervals_show_neither_a_gap_nor_none() -> None:
     assert set(overall(audit).verdict) == {TOO_FEW}
 
 
+def test_an_interval_within_the_threshold_or_narrow_shows_no_gap() -> None:
+    y_pred = np.repeat([1, 0, 1, 0], [12, 18, 18, 12])  # 40 % of 30 and 60 % of 30
+
+    def verdict(**options: float) -> str:
+        audit = audit_fairness(y_pred, y_pred, sensitive_features={"g": np.repeat(["a", "b"], 30)}, **options)
+        row = audit.gaps.query("criterion == 'demographic_parity_difference' and group != 'overall'").iloc[0]
+        assert -0.45 < row.low < 0 or 0 < row.high < 0.45
+        return str(row.verdict)
+
+    assert verdict() == verdict(threshold=0.05) == TOO_FEW
+    assert verdict(threshold=0.45) == NO_GAP, "all of the interval does not count"
+    assert verdict(resolution=0.3) == NO_GAP, "and here it is as narrow as was asked for"
+    y_true, y_pred, race = COUNTED
+    wide = audit_fairness(y_true, y_pred, sensitive_features=race, threshold_ratio=0.55)
+    assert overall(wide).loc["demographic_parity_ratio", "verdict"] == NO_GAP
+    fine = audit_fairness(y_true, y_pred, sensitive_features=race, threshold_ratio=0.57, resolution=0.001)
+    assert overall(fine).loc["demographic_parity_ratio", "verdict"] == TOO_FEW
+
+
+@pytest.mark.parametrize("options", [{}, {"threshold": 0.02}])
+def test_a_ratio_without_a_threshold_has_the_verdict_of_its_difference(
+    random: dict[str, Any], options: dict[str, float]
+) -> None:
+    given = {key: random[key] for key in ("y_true", "y_pred", "y_score")}
+    gaps = audit_fairness(**given, sensitive_features=random["group"], n_resamples=100, **options).gaps
+    gaps = gaps[gaps.group != "overall"]
+    gaps["name"], gaps["kind"] = zip(*gaps.criterion.str.rsplit("_", n=1), strict=True)
+    both = gaps.pivot(index=["name", "group", "reference"], columns="kind", values=["p_adjusted", "verdict"])
+    assert len(both) == 6 * 3
+    for column in ("p_adjusted", "verdict"):
+        assert both[column, "difference"].tolist() == both[column, "ratio"].tolist()
+
+
+def test_ratios_with_a_threshold_are_in_the_family_of_the_differences() -> None:
+    y_true, y_pred, race = compas("African-American", "Caucasian", "Hispanic")
+    gaps = audit_fairness(y_true, y_pred, sensitive_features=race, threshold_ratio=0.8).gaps
+    pairs = gaps[gaps.group != "overall"]
+    assert len(pairs) == 3 * 4 * 2
+    assert pairs.p_adjusted.to_numpy() == pytest.approx(stats.holm(pairs.p_value))
+
+
+def test_calibration_has_a_level_and_a_slope() -> None:
+    """Scores of .2 and .8 where both happen half the time: right in the mean, and worth nothing."""
+    score = np.tile([0.2, 0.8], 1000)
+    y_true = np.concatenate([np.tile([0, 1, 0, 1, 0, 1, 0, 1, 1, 0], 100), np.tile([0, 0, 1, 1], 250)])
+    given = {"y_score": score, "sensitive_features": {"g": np.repeat(["a", "b"], 1000)}, "n_resamples": 100}
+    audit = audit_fairness(y_true, (score > 0.5).astype(int), **given)
+    worst = overall(audit)
+    assert value(audit, "calibration_slope", "a") == pytest.approx(1) and value(audit, "calibration_slope", "b") == (
+        pytest.approx(0, abs=1e-9)
+    )
+    assert worst.loc["calibration_in_the_large_difference", "verdict"] == NO_GAP
+    assert worst.loc["calibration_slope_difference", "verdict"] == SHOWN
+    words = " ".join(audit.summary)
+    assert "calibration slope. Calibration slope 0.00 for b (500 rows of the rarer class), 1.00 for a" in words
+
+
+def test_slopes_of_few_or_separated_rows_are_unknown_and_of_certain_scores_finite() -> None:
+    rng = np.random.default_rng(14)
+    score = rng.random(600)
+    y_true = (rng.random(600) < score).astype(int)
+    score[:20], score[20:30] = 0.0, 1.0
+    group = np.repeat(["certain", "few", "separated"], [300, 200, 100])
+    y_true[(group == "few").nonzero()[0][5:]] = 0
+    y_true[:10] = 1  # of which the scores were certain that they are not
+    y_true[group == "separated"] = score[group == "separated"] > 0.5
+    audit = audit_fairness(y_true, (score > 0.5).astype(int), y_score=score, sensitive_features={"g": group})
+    rows = audit.by_group.query("metric == 'calibration_slope'").set_index("group")
+    assert 0 < rows.value["certain"] < 0.5 and np.isnan(rows.value["separated"]) and not rows.enough["few"]
+    pairs = audit.gaps.query("criterion == 'calibration_slope_difference' and group != 'overall'")
+    assert len(pairs) == 3 and pairs.p_value.isna().all() and set(pairs.verdict) == {TOO_FEW}
+
+
+@pytest.mark.parametrize("name", ["overall", "everybody else"])
+def test_a_group_may_be_called_as_rows_of_the_tables_are(name: str) -> None:
+    y_true, y_pred, race = COUNTED
+    frame = pd.DataFrame({"race": race.replace("Caucasian", name), "half": np.arange(len(race)) % 2})
+    audit = audit_fairness(y_true, y_pred, sensitive_features=frame, reference={"race": name})
+    assert audit.group_names[0] == ("African-American", f"{name} (group)")
+    assert len(audit.rows_of("race", f"{name} (group)")) == 2454
+    plain = audit_fairness(y_true, y_pred, sensitive_features=frame.assign(race=race), reference={"race": "Caucasian"})
+    assert audit.gaps.value.tolist() == plain.gaps.value.tolist()
+    assert [finding.code for finding in audit.findings] == [finding.code for finding in plain.findings]
+
+
+def test_the_difference_of_too_few_rows_is_not_said() -> None:
+    audit = audit_fairness([0, 1, 1, 0] * 2, [0, 1, 0, 0] * 2, sensitive_features={"g": list("aaaabbbb")})
+    assert set(overall(audit).verdict) == {TOO_FEW}
+    words = " ".join(audit.summary)
+    assert "difference" not in words and "%" not in words and "too few to say for a (4 rows)" in words
+
+
+def test_an_audit_can_be_made_again_from_its_options(tmp_path: Any) -> None:
+    rng = np.random.default_rng(15)
+    person = rng.integers(0, 90, 400)
+    frame = pd.DataFrame({"age": rng.integers(20, 80, 400), "sex": rng.choice(["f", "m"], 400)})
+    y_true, y_pred = rng.integers(0, 2, 400).astype(float), rng.integers(0, 2, 400)
+    y_true[5] = np.nan
+    audit = audit_fairness(
+        y_true, y_pred, sensitive_features=frame, clusters=np.array([f"p{one}" for one in person]), positive=0,
+        bins={"age": np.array([20, 40, 80])}, reference={"sex": "f"}, level=0.9, threshold=0.05, threshold_ratio=0.8,
+        resolution=0.2, min_denominator=12, intersections=1, n_resamples=150, seed=3, split="val",
+    )  # fmt: skip
+    found = results.load(results.save(audit, tmp_path, "audit"))
+    assert found == audit
+    again = audit_fairness(y_true, y_pred, sensitive_features=frame, **found.options)
+    pd.testing.assert_frame_equal(again.gaps, audit.gaps)
+    pd.testing.assert_frame_equal(again.by_group, audit.by_group)
+    assert again.options["bins"] == {"age": [20, 40, 80]} and again.level == 0.9
+
+
 def test_a_reference_group_is_compared_with_all_others() -> None:
     y_true, y_pred, race = compas("African-American", "Caucasian", "Hispanic")
     audit = audit_fairness(y_true, y_pred, sensitive_features=race, reference="Caucasian")
@@ -404,10 +530,12 @@ def test_what_is_predicted_is_judged_by_the_labels() -> None:
 
     assert task(ids % 2 == 0) == task((ids % 2).astype(float)) == "binary"
     assert task(ids % 5) == task(np.array(list("pqrst"))[ids % 5]) == "multiclass"
-    assert task(ids) == task(ids / 10) == "regression"
+    assert task(ids / 10) == "regression"
     assert task(ids, rng.dirichlet(np.ones(25), 400)) == "multiclass"
     with pytest.raises(DLStudioError, match="at most 20 classes"):
         task(ids.astype(str))
+    with pytest.raises(DLStudioError, match="at most 20 classes.*task='regression'"):
+        task(ids)
 
 
 def test_a_name_may_hold_what_joins_names() -> None:
@@ -438,8 +566,12 @@ def test_regression_compares_means_and_errors() -> None:
     assert (row.low, row.high) == pytest.approx(tuple(expected.confidence_interval()))
     assert row.p_value == pytest.approx(expected.pvalue)
     assert set(worst.index) == {
-        f"{name}_difference" for name in ("mean_prediction", "mean_error", "mean_absolute_error")
-    }
+        "mean_prediction_difference", "mean_error_difference", "mean_absolute_error_difference",
+        "mean_absolute_error_ratio",
+    }  # fmt: skip
+    ratio = worst.loc["mean_absolute_error_ratio"]
+    sizes = [np.abs(error[name]).mean() for name in "ab"]
+    assert ratio.value == pytest.approx(min(sizes) / max(sizes)) and ratio.low < ratio.value < ratio.high
 
 
 def test_columns_of_numbers_are_binned_on_request() -> None:
@@ -478,7 +610,7 @@ def test_an_audit_survives_being_written(tmp_path: Any, two_races: FairnessAudit
 
 def test_sentences_carry_their_numbers(two_races: FairnessAudit) -> None:
     sentences = " ".join(two_races.summary)
-    assert "34.8% for Caucasian (854 of 2,454), 58.8% for African-American (2,174 of 3,696)" in sentences
+    assert "34.8 % for Caucasian (854 of 2,454), 58.8 % for African-American (2,174 of 3,696)" in sentences
     assert "-24.0 points (95 % interval -26.5 to -21.5; p < 0.001" in sentences
     assert "6,150 predictions" in sentences and "a gap is shown by 3, no gap by 1, not enough data for 0" in sentences
     assert not any(
@@ -510,6 +642,7 @@ COUNTED = compas("African-American", "Caucasian")
         ({"level": 95}, "between 0 and 1"),
         ({"threshold": -1}, "threshold of 0 or more"),
         ({"threshold_ratio": 80}, "up to 1"),
+        ({"resolution": 0}, "resolution between 0 and 1"),
         ({"intersections": 4}, "up to 3"),
         ({"min_denominator": 0}, "min_denominator of 1"),
         ({"y_true": np.array(["no", "yes"])[COUNTED[0]]}, "one kind"),

@@ -147,6 +147,9 @@ def test_thresholds_survive_a_file(tmp_path) -> None:
         ({"sensitive_features": ["a"] * 100}, "two groups"),
         ({"criterion": "demographic_parity"}, "Did you mean 'demographic_parity_difference'"),
         ({"max_gap": 1.5}, "max_gap from 0 to 1"),
+        ({"max_gap": np.nan}, "max_gap from 0 to 1"),
+        ({"threshold": np.nan}, "threshold from 0 to 1"),
+        ({"min_denominator": -3}, "min_denominator of 1 or more"),
     ],
 )
 def test_bad_thresholds_are_told(change: dict[str, Any], words: str) -> None:
@@ -160,6 +163,17 @@ def test_a_group_never_seen_is_refused() -> None:
     found = group_thresholds(y, score, g)
     with pytest.raises(DLStudioError, match="one of the groups 0, 1"):
         found.predict([0.4], [7])
+
+
+def test_nobody_is_decided_on_without_a_score() -> None:
+    y, score, g = small_data(0, n=200)
+    found = group_thresholds(y, score, g)
+    with pytest.raises(DLStudioError, match=r"1 of 3 missing \(nan\)"):
+        found.predict([0.4, np.nan, 0.9], [0, 1, 1])
+    with pytest.raises(DLStudioError, match="7 among 1 such"):
+        found.predict([0.4, 7.0], [0, 1])
+    with pytest.raises(DLStudioError, match="2 scores"):
+        found.predict([[0.4], [0.3]], [0, 1])
 
 
 # -- the adversary -----------------------------------------------------------------------------------------------------
@@ -286,7 +300,7 @@ def test_how_it_went_survives_a_file_and_the_bar_counts_epochs(tmp_path) -> None
     assert told == [(1, 3), (2, 3), (3, 3)]
     assert results.load(results.save(went, tmp_path, "adversary")) == went
     assert list(went.frame().columns) == ["epoch", "loss", "adversary_loss"] and len(went.frame()) == 3
-    assert went.sensitive_feature == "sex" and not went.needs_sensitive_feature
+    assert went.sensitive_feature == "sex" and went.needs_sensitive_feature is None, "tensors have no names"
 
 
 @pytest.mark.parametrize(

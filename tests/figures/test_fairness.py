@@ -76,7 +76,7 @@ def test_gaps_are_told_apart_by_shape_and_the_threshold_is_a_band(binary: Fairne
         shown.x - shown.error_x.arrayminus, shown.x + shown.error_x.array, strict=True))  # fmt: skip
     band = next(shape for shape in figure.layout.shapes if shape.type == "rect")
     assert (band.x0, band.x1) == (-2, 2) and "percentage points" in figure.layout.xaxis.title.text
-    assert sum(len(trace.x) for trace in gaps(binary, "sex").data) == 5
+    assert sum(len(trace.x) for trace in gaps(binary, "sex").data) == 6
 
 
 def test_combinations_are_in_order_of_evidence(binary: FairnessAudit) -> None:
@@ -105,6 +105,20 @@ def test_nothing_to_compare_is_said() -> None:
     assert few.verdict == TOO_FEW
     assert isinstance(gaps(few), go.Figure) and len(pictures(few)) == 2
     assert "Nothing could be compared" in intersections(few).layout.annotations[0].text
+    assert not gaps(few).data and "Nothing could be compared" in gaps(few).layout.annotations[0].text
+
+
+def test_what_too_few_rows_show_is_not_drawn() -> None:
+    y_true, y_pred = np.tile([0, 1], 200), np.tile([0, 1, 1, 1], 100)
+    y_true[:200] = 0  # group a has no positive row
+    few = audit_fairness(y_true, y_pred, sensitive_features={"g": np.repeat(["a", "b"], 200)})
+    figure = gaps(few)
+    named = [str(text) for text in figure.layout.yaxis.ticktext]
+    silent = [at for at, text in enumerate(named) if "equal opportunity" in text]
+    assert len(silent) == 1 and len(named) == 4
+    assert silent[0] not in [y for trace in figure.data for y in trace.y]
+    assert [(note.text, note.y) for note in figure.layout.annotations] == [("too few rows", silent[0])]
+    assert "show that there is none" not in gaps.__doc__ and "how large one may still be" in pictures(few)[0][0]
 
 
 def test_what_is_not_there_is_refused(binary: FairnessAudit) -> None:

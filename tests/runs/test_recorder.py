@@ -356,3 +356,36 @@ print(json.dumps([m for m in ("torch", "mlflow", "pandas", "plotly", "streamlit"
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
     assert json.loads(done.stdout) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("half a li", "no command 'half a li'"),
+        ('["stop"]', "no command '[\"stop\"]'"),
+        ('{"command": "dance"}', "no command 'dance'"),
+        ('{"command": ["stop"]}', "no command"),
+        ('{"command": "set"}', "set takes lr, not {}"),
+        ('{"command": "set", "arguments": {"lr": 0.1, "momentum": 0.9}}', "set takes lr"),
+        ('{"command": "set", "arguments": [0.1]}', "set takes lr"),
+        ('{"command": "set", "arguments": {"lr": NaN}}', "above 0, not nan"),
+        ('{"command": "set", "arguments": {"lr": -1}}', "above 0, not -1"),
+        ('{"command": "set", "arguments": {"lr": "0.1"}}', "above 0"),
+        ('{"command": "set", "arguments": {"lr": 1' + 400 * "0" + "}}", "above 0"),
+        ('{"command": "stop", "arguments": {"now": true}}', "stop takes nothing"),
+    ],
+)
+def test_a_line_of_the_journal_that_makes_no_sense_is_told_and_the_next_carried_out(line, told):
+    model, optimizer = small()
+    with record() as rec:
+        rec.watch(model, optimizer)
+        with open(rec.folder / "control.jsonl", "a") as journal:
+            journal.write(line + "\n")
+        rec.run.set(lr=0.5)
+        deadline = time.monotonic() + 20
+        while len(rec.run.events()) < 2 and time.monotonic() < deadline:
+            rec.log({"loss": 1.0})
+            time.sleep(0.01)
+    events = rec.run.events()
+    assert [event["kind"] for event in events] == ["warning", "set"] and told in events[0]["message"]
+    assert optimizer.param_groups[0]["lr"] == 0.5 and rec.run.status == "FINISHED"

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from dlstudio.data.dataset import Dataset
 from dlstudio.data.prepare import prepare
 from dlstudio.errors import DLStudioError
 from dlstudio.training.fit import fit
-from dlstudio.training.folds import out_of_fold
+from dlstudio.training.folds import fold_of_rows, out_of_fold
 from dlstudio.training.predicted import predictions_of
 from dlstudio.training.recipe import Recipe
 
@@ -53,8 +54,45 @@ def test_values_are_predicted_too():
     assert np.corrcoef(found, x[:, 0])[0, 1] > 0.5
 
 
-@pytest.mark.parametrize("n_folds", [1, 40])
-def test_more_folds_than_rows_of_a_class_are_refused(n_folds):
+@pytest.mark.parametrize(("n_folds", "said"), [(1, "n_folds of 2"), (2.5, "n_folds of 2"), (40, "40 rows or more")])
+def test_folds_that_cannot_be_made_are_refused(n_folds, said):
     x, y = coins(60)
-    with pytest.raises(DLStudioError, match="from 2 to 30 folds"):
+    with pytest.raises(DLStudioError, match=said):
         out_of_fold(Recipe(model="mlp"), prepare((x, y)), n_folds=n_folds, progress=False)
+
+
+def small(classes: np.ndarray, names: tuple[str, ...], modality: str = "tabular") -> Dataset:
+    n = len(classes)
+    inputs = torch.randn(n, 3, 2) if modality == "sequence" else torch.randn(n, 3)
+    splits = {"train": np.arange(n - 2), "val": np.array([n - 2]), "test": np.array([n - 1])}
+    return Dataset(
+        name="small", modality=modality, task="multiclass", inputs=inputs, targets=torch.from_numpy(classes),
+        splits=splits, class_names=names,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("n_folds", [2, 3])
+def test_a_class_with_too_few_rows_is_named(n_folds):
+    """Three rows are enough for three folds, but leave none to validate with: scikit-learn's error names nothing."""
+    dataset = small(np.repeat([0, 1, 2], [30, n_folds, 30]), ("cat", "lynx", "dog"))
+    with pytest.raises(DLStudioError, match=f"{n_folds} of class 'lynx'"):
+        out_of_fold(Recipe(model="mlp"), dataset, n_folds=n_folds, progress=False)
+
+
+def test_many_small_classes_all_validate():
+    """15 percent of the rows outside a fold are fewer than the classes, of which each has to validate."""
+    dataset = small(np.repeat(np.arange(40), 4), tuple(map(str, range(40))))
+    found = out_of_fold(Recipe(model="mlp", epochs=1), dataset, n_folds=2, progress=False)
+    assert found.shape == (160, 40) and np.isfinite(found).all()
+
+
+def test_sequences_are_not_dealt_out_at_random():
+    dataset = small(np.arange(60) % 2, ("up", "down"), "sequence")
+    with pytest.raises(DLStudioError, match="rows that can be shuffled"):
+        out_of_fold(Recipe(model="gru"), dataset, progress=False)
+
+
+def test_rows_of_one_class_are_shared_out_evenly():
+    classes = np.repeat([0, 1], [31, 12])
+    fold = fold_of_rows(small(classes, ("a", "b")), 4, seed=3)
+    assert all(np.bincount(fold[classes == 1]) == 3) and set(np.bincount(fold[classes == 0])) == {7, 8}

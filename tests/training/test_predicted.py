@@ -10,6 +10,7 @@ import pytest
 from dlstudio.data.load import load
 from dlstudio.errors import DLStudioError
 from dlstudio.runs.run import Run
+from dlstudio.training import checkpoint
 from dlstudio.training.fit import fit
 from dlstudio.training.predicted import predictions_of
 from dlstudio.training.recipe import Recipe
@@ -75,3 +76,40 @@ def test_without_a_checkpoint_the_numbers_are_still_there(run: Run) -> None:
         assert found.class_names == ("0", "1") and found.frame is None and len(found) == 299
     finally:
         (run.folder / "aside").rename(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda arrays: {}, "it holds no predictions"),
+        (lambda arrays: {**arrays, "test_y_pred": arrays["test_y_pred"][:-1]}, r"\(299,\), \(298,\), \(299, 2\)"),
+        (lambda arrays: {**arrays, "test_row": arrays["test_row"][:0]}, r"\(0,\)"),
+        (lambda arrays: {**arrays, "test_y_score": arrays["test_y_score"][0, 0]}, r"\(\)"),
+    ],
+)
+def test_predictions_that_do_not_belong_together_are_refused(run: Run, change: Any, told: str) -> None:
+    path = run.folder / "results" / "predictions.npz"
+    whole = path.read_bytes()
+    with np.load(path) as found:
+        arrays = dict(found)
+    np.savez(path, **change(arrays))
+    try:
+        with pytest.raises(DLStudioError, match=told):
+            predictions_of(run)
+    finally:
+        path.write_bytes(whole)
+
+
+def test_a_checkpoint_that_does_not_say_its_data_gives_numbers_but_no_rows(run: Run) -> None:
+    path = checkpoint.path_of(run.folder, "best")
+    whole = path.read_bytes()
+    content = checkpoint.read(path)
+    del content["data"]["fingerprint"]
+    checkpoint.write(path, content)
+    try:
+        found = predictions_of(run)
+        assert found.class_names == ("denied", "approved") and len(found) == 299
+        with pytest.raises(DLStudioError, match="does not say which 'mortgage'"):
+            _ = found.frame
+    finally:
+        path.write_bytes(whole)

@@ -8,12 +8,14 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pytest
+from scipy.stats import binom
 from sklearn.isotonic import IsotonicRegression
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from dlstudio import results
+from dlstudio import results, stats
 from dlstudio.errors import DLStudioError
-from dlstudio.trust.binning import binned, brier_parts, by_chance, error_interval
+from dlstudio.scoring import binned, error_interval
+from dlstudio.trust.binning import brier_parts, by_chance
 from dlstudio.trust.calibration import assess_calibration
 from dlstudio.trust.calibration_result import CalibrationResult
 from dlstudio.trust.rescaling import fit_rescaling
@@ -135,7 +137,7 @@ def test_chance_is_that_of_drawing_every_row() -> None:
     y, scores = simulated(400, 1.7)
     bins = binned(y, scores, 10, adaptive=False)
     generator = np.random.default_rng(0)
-    draws = by_chance(bins, scores, 4000, generator)
+    draws = by_chance(bins, y, scores, 4000, generator)
     rows = generator.random((4000, 400)) < scores
     gaps = np.stack([(rows - scores)[:, bins.index == k].sum(axis=1) for k in range(len(bins.n))])
     direct = np.abs(gaps).sum(axis=0) / 400
@@ -171,13 +173,93 @@ def test_intervals_of_the_error_cover_it(n: int, wrong: Any, adaptive: bool) -> 
     off = wrong(many) - many
     place = np.arange(len(many)) * 10 // len(many) if adaptive else np.minimum(many * 10, 9).astype(int)
     truth = np.abs(np.bincount(place, weights=off)).sum() / len(many)
-    covered = 0
-    for _ in range(200):
+    ends = []
+    for seed in range(200):
         scores = generator.beta(1.5, 1, n)
         y = (generator.random(n) < wrong(scores)).astype(int)
-        low, high = error_interval(binned(y, scores, 10, adaptive=adaptive), scores, 0.95, 300, generator)
-        covered += low <= truth <= high
-    assert covered / 200 >= 0.95 - 0.031  # two standard errors of 200 repetitions
+        ends.append(error_interval(binned(y, scores, 10, adaptive=adaptive), y, scores, 0.95, 300, seed))
+    low, high = np.transpose(ends)
+    assert (low <= truth).mean() >= 0.975 - 0.022 and (high >= truth).mean() >= 0.975 - 0.022  # two standard errors
+    assert truth == 0 or low.max() > 0 and high.min() < truth + 0.15, "and they say something"
+
+
+def test_many_groups_can_be_shown_and_none_is_by_chance() -> None:
+    """The smallest p-value, adjusted for 45 groups, may not be larger than what is asked for."""
+    generator = np.random.default_rng(0)
+    group = np.repeat(np.arange(45), 200)
+    scores = generator.uniform(0.05, 0.95, len(group))
+    y = (generator.random(len(group)) < np.where(group == 7, 1 - scores, scores)).astype(int)
+    result = assess_calibration(y, scores, groups=group, level=0.99, fix=(), n_resamples=200)
+    table = result.errors.set_index("group")
+    assert table.loc["7", "verdict"] == "miscalibration shown" and table.loc["7", "p_adjusted"] < 1e-4
+    assert (table.verdict == "miscalibration shown").sum() == 1
+
+
+def test_all_rows_and_groups_are_one_family() -> None:
+    generator = np.random.default_rng(1)
+    wrong = 0
+    for seed in range(100):
+        scores = generator.uniform(0, 1, 300)
+        y = (generator.random(300) < scores).astype(int)
+        groups = pd.DataFrame({"one": generator.integers(0, 3, 300), "other": generator.integers(0, 2, 300)})
+        table = quick(y, scores, groups=groups, seed=seed).errors
+        assert table.p_adjusted.to_numpy() == pytest.approx(stats.holm(table.p_value))
+        wrong += (table.verdict == "miscalibration shown").any()
+    assert wrong / 100 <= 0.05 + 0.044  # two standard errors
+
+
+def test_the_tail_of_chance_is_not_too_light() -> None:
+    """A p-value beyond all draws is that of a curve; of one bin it is known: a normal error, and never said smaller."""
+    from dlstudio.trust.calibration import _Work
+
+    work = _Work(
+        n_bins=1, adaptive=False, level=0.95, threshold=0.0, n_draws=1000, seed=0, generator=np.random.default_rng(0)
+    )
+    scores = np.full(1000, 0.5)
+    for extra in (48, 56, 64):  # 3, 3.5 and 4 standard errors
+        y = (np.arange(1000) < 500 + extra).astype(int)
+        _, p = work.chance(work.bins(y, scores), y, scores, None)
+        exact = 2 * binom.sf(500 + extra - 1, 1000, 0.5)
+        assert exact < p < 12 * exact, extra
+
+
+# -- rows that belong together -----------------------------------------------------------------------------------------
+
+
+def repeated(n: int, times: int, generator: np.random.Generator, temperature: float = 1.0) -> Any:
+    """Rows of which every `times` are the same one again, with what happened, scores and clusters."""
+    scores = generator.uniform(0.05, 0.95, n)
+    y = (generator.random(n) < expit(np.log(scores / (1 - scores)) / temperature)).astype(int)
+    return np.repeat(y, times), np.repeat(scores, times), np.repeat(np.arange(n), times)
+
+
+def test_repeated_rows_are_no_evidence() -> None:
+    generator = np.random.default_rng(2)
+    shown, alone = 0, 0
+    for seed in range(100):
+        y, scores, who = repeated(60, 10, generator)
+        shown += quick(y, scores, clusters=who, seed=seed).verdict == "miscalibration shown"
+        alone += quick(y, scores, seed=seed).verdict == "miscalibration shown"
+    assert shown / 100 <= 0.05 + 0.044 and alone / 100 > 0.5  # two standard errors
+
+
+def test_intervals_of_repeated_rows_are_those_of_the_rows_once() -> None:
+    y, scores, who = repeated(400, 5, np.random.default_rng(3), temperature=3.0)
+    result = assess_calibration(y, scores, clusters=who, n_bins=8, adaptive=False, n_resamples=400)
+    once = assess_calibration(y[::5], scores[::5], n_bins=8, adaptive=False, n_resamples=400)
+    given, expected = result.errors.iloc[0], once.errors.iloc[0]
+    assert result.n_clusters == 400 and given.ece == pytest.approx(expected.ece)
+    for name in ("bias_low", "bias_high", "brier_low", "brier_high"):
+        assert given[name] == pytest.approx(expected[name], rel=1e-9), name
+    for name in ("low", "high"):
+        assert given[name] == pytest.approx(expected[name], abs=0.02), name
+    assert result.verdict == once.verdict == "miscalibration shown"
+    changes = [table.fixes[table.fixes.metric == "log_loss"] for table in (result, once)]
+    assert set(changes[0].n) == {1000} == set(changes[0].n_fitted)
+    assert (changes[0].high - changes[0].low).mean() == pytest.approx(
+        (changes[1].high - changes[1].low).mean(), rel=0.3
+    )
+    assert any("400 clusters may be alike" in sentence for sentence in result.summary)
 
 
 # -- the verb ----------------------------------------------------------------------------------------------------------

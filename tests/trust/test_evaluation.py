@@ -15,15 +15,17 @@ from sklearn import metrics
 from dlstudio import results, stats
 from dlstudio.data.dataset import Dataset
 from dlstudio.errors import DLStudioError
+from dlstudio.scoring import auc_parts
 from dlstudio.training import folds as training_folds
 from dlstudio.training.fit import fit
 from dlstudio.training.recipe import Recipe
 from dlstudio.trust.calibration import assess_calibration
 from dlstudio.trust.curves import curve_points, steps_of
-from dlstudio.trust.estimates import auc_parts, average_precision_parts, of_classes, of_scores, of_values
-from dlstudio.trust.evaluation import evaluate
+from dlstudio.trust.estimates import average_precision_parts, of_classes, of_scores, of_values
+from dlstudio.trust.evaluation import estimates_of, evaluate
 from dlstudio.trust.evaluation_result import Evaluation
-from dlstudio.trust.folds import fold_of_rows, mean_over_folds
+from dlstudio.trust.folds import mean_over_folds
+from dlstudio.trust.scored import Scored
 
 Array = npt.NDArray[Any]
 
@@ -231,6 +233,112 @@ def test_a_perfect_ranking_of_few_rows_is_not_certain() -> None:
         value, low, high = result.metric(name)
         assert value == 1 and 0.5 < low < 0.95 and high == pytest.approx(1), name
     assert result.curves.low.min() < 0.8
+
+
+# -- rows that belong together -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("task", ["binary", "multiclass", "regression"])
+def test_intervals_of_repeated_rows_are_those_of_the_rows_once(task: str) -> None:
+    if task == "regression":
+        generator = np.random.default_rng(6)
+        given = generator.gamma(2, 10, 300)
+        once: tuple[Any, ...] = (given, given + generator.normal(1, 3, 300))
+    else:
+        y, score = two_classes(300) if task == "binary" else many_classes(300)
+        once = (y, None, score)
+    fivefold = tuple(None if one is None else np.repeat(one, 5, axis=0) for one in once)
+    expected = quick(*once).frame().set_index("metric")
+    found = quick(*fivefold, clusters=np.repeat(np.arange(300), 5))
+    table, alone = found.frame().set_index("metric"), quick(*fivefold).frame().set_index("metric")
+    assert found.n_clusters == 300 and any("300 clusters" in sentence for sentence in found.summary)
+    for metric, row in table.iterrows():
+        width, needed = row.high - row.low, expected.loc[metric, "high"] - expected.loc[metric, "low"]
+        assert row.value == pytest.approx(expected.loc[metric, "value"]), metric
+        assert width == pytest.approx(needed, rel=0.12), metric
+        assert alone.loc[metric, "high"] - alone.loc[metric, "low"] < 0.6 * needed, metric
+    if task == "regression":
+        return
+    per_class, wanted = found.per_class, quick(*once).per_class
+    for name in ("precision", "recall", "f1"):
+        widths = (per_class[f"{name}_high"] - per_class[f"{name}_low"]) / (
+            wanted[f"{name}_high"] - wanted[f"{name}_low"]
+        )
+        assert widths.between(0.85, 1.15).all(), name
+    curves, needed = found.curves, quick(*once).curves
+    inside = (curves.curve == "roc") & curves.x.between(0.2, 0.6)
+    assert (curves.high - curves.low)[inside].mean() == pytest.approx(
+        (needed.high - needed.low)[inside].mean(), rel=0.15
+    )
+
+
+def test_intervals_cover_where_rows_of_a_cluster_are_alike() -> None:
+    """People of whom some are easy: all rows of one are ranked by a skill of their own."""
+    generator = np.random.default_rng(17)
+    people, each = 80, 6
+
+    def draw(n: int) -> tuple[Array, Array, Array]:
+        person = np.repeat(np.arange(n), each)
+        skill = generator.normal(1.2, 1.0, n)[person]
+        y = generator.random(len(person)) < 0.5
+        shift = generator.normal(0, 1, n)[person]
+        return y.astype(int), norm.cdf(skill * (y - 0.5) + shift + generator.normal(size=len(person))), person
+
+    y, score, _ = draw(40_000)
+    truth = {one.metric: one.value for one in of_scores(y, score, 0.95)}
+    truth["accuracy"] = float(((score >= 0.5) == y).mean())
+    hits, alone = dict.fromkeys(("auc", "average_precision", "log_loss", "accuracy"), 0), 0
+    for _ in range(400):
+        y, score, person = draw(people)
+        scored = Scored(
+            task="binary", y_true=y, y_pred=(score >= 0.5).astype(int), y_score=score, class_names=("0", "1"),
+            kept=np.ones(len(y), dtype=bool),
+        )  # fmt: skip
+        for one in estimates_of(scored, 0.95, 100, generator, person):
+            if one.metric in hits:
+                hits[one.metric] += one.low <= truth[one.metric] <= one.high
+        one = next(one for one in of_scores(y, score, 0.95) if one.metric == "log_loss")
+        alone += one.low <= truth["log_loss"] <= one.high
+    for metric, count in hits.items():
+        assert 0.95 - 0.03 <= count / 400 <= 0.95 + 0.03, metric  # a little under three standard errors
+    assert alone / 400 < 0.9, "taken as independent they would not cover"
+
+
+def test_clusters_are_checked(run: Any) -> None:
+    y, score = two_classes(40)
+    for given, said in (
+        (np.zeros(40), "two clusters or more"), (np.arange(39), "a cluster for each of the 40 rows"),
+        ([None, *range(39)], "a cluster for every row"), ("person", "column of clusters"),
+    ):  # fmt: skip
+        with pytest.raises(DLStudioError, match=said):
+            quick(y, y_score=score, clusters=given)
+    assert quick(run, clusters="black").n_clusters == 2
+
+
+# -- many classes ------------------------------------------------------------------------------------------------------
+
+
+def test_a_thousand_classes_fit_into_memory() -> None:
+    """A draw of the bootstrap needs no number for cells that no row is in: a million of them, 8 GB for 1,000 draws."""
+    import tracemalloc
+
+    generator = np.random.default_rng(0)
+    y = generator.integers(0, 1000, 2000)
+    said = np.where(generator.random(2000) < 0.7, y, generator.integers(0, 1000, 2000))
+    y[0] = 999
+    tracemalloc.start()
+    result = evaluate(y, said)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    value, low, high = result.metric("f1")
+    assert peak < 500e6 and value == pytest.approx(metrics.f1_score(y, said, average="macro")) and low < high
+
+
+def test_draws_in_parts_are_the_draws_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    y, scores = many_classes()
+    whole = quick(y, y_score=scores).metric("f1")
+    monkeypatch.setattr("dlstudio.trust.estimates.MOST_AT_ONCE", 100)
+    assert quick(y, y_score=scores).metric("f1") == whole
 
 
 # -- curves ------------------------------------------------------------------------------------------------------------
@@ -482,7 +590,21 @@ def test_folds_are_those_that_were_predicted(run: Any, monkeypatch: pytest.Monke
             class_names=("a", "b") if task == "binary" else (),
         )  # fmt: skip
         scores = training_folds.out_of_fold(Recipe(), dataset, n_folds=4, seed=7, progress=False)
-        assert scores[:, 0].astype(int).tolist() == fold_of_rows(dataset, 4, 7).tolist()
+        assert scores[:, 0].astype(int).tolist() == training_folds.fold_of_rows(dataset, 4, 7).tolist()
+
+
+def test_folds_of_other_data_than_the_runs_are_refused(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dlstudio.training import checkpoint
+
+    read = checkpoint.read
+
+    def older(path: Path) -> dict[str, Any]:
+        content = read(path)
+        return content | {"data": content["data"] | {"fingerprint": "0" * 64}}
+
+    monkeypatch.setattr(checkpoint, "read", older)
+    with pytest.raises(DLStudioError, match="another version of 'mortgage'"):
+        quick(run, cross_validate=3)
 
 
 def test_the_mean_over_folds_is_wider_than_of_independent_ones() -> None:

@@ -13,6 +13,7 @@ from dlstudio import results, stats
 from dlstudio.errors import DLStudioError
 from dlstudio.trust.robustness import assess_robustness
 from dlstudio.trust.robustness_result import RobustnessResult, describe
+from dlstudio.trust.wording import percent
 
 EPSILONS = (0.01, 0.05, 0.2, 0.6)
 ORDER = {"linf": 1, "l2": 2}
@@ -218,12 +219,13 @@ def test_numbers_do_not_depend_on_how_many_rows_are_taken_at_once(max_batch: int
     assert not np.array_equal(other.curves["noise"].errors, parts.curves["noise"].errors)
 
 
-def test_running_out_of_memory_halves_the_batch_and_changes_nothing() -> None:
+@pytest.mark.parametrize("in_attacks_only", [False, True])
+def test_running_out_of_memory_halves_the_batch_and_changes_nothing(in_attacks_only: bool) -> None:
     plain_model, sizes = linear(), []
 
     def model(z: torch.Tensor) -> torch.Tensor:
         sizes.append(len(z))
-        if len(z) > 25:
+        if len(z) > 25 and (torch.is_grad_enabled() or not in_attacks_only):
             raise torch.OutOfMemoryError("CUDA out of memory")
         return plain_model(z)
 
@@ -345,11 +347,12 @@ def test_words_carry_number_interval_and_rows() -> None:
     result = assess(model, x, y, epsilons=EPSILONS)
     words = describe(result)
     one = result.curves["fgsm"]
-    assert f"{one.value[0]:.1%}" in words[0] and f"{one.low[0]:.1%} to {one.high[0]:.1%}" in words[0]
+    assert percent(one.value[0]) in words[0] and f"{percent(one.low[0])} to {percent(one.high[0])}" in words[0]
     assert "300 rows" in words[0]
     told = next(f for f in result.findings if f.code == "DLS350")
     at = list(one.strengths).index(told.evidence["strength"])
-    assert f"{one.value[at]:.1%}" in told.sentence and f"{one.low[at]:.1%} to {one.high[at]:.1%}" in told.sentence
+    assert percent(one.value[at]) in told.sentence
+    assert f"{percent(one.low[at])} to {percent(one.high[at])}" in told.sentence
     assert any("Blur was left out" in sentence for sentence in words)
 
 
@@ -461,6 +464,14 @@ def test_a_run_is_attacked_in_its_numbers_only() -> None:
     assert result.curves["pgd"].unit == "standard deviations of the columns"
     some = assess(run, None, None, rows=[3, 14], epsilons=(0.2,), corruptions=())
     assert some.rows.tolist() == [3, 14]
+    assert result.rows_of_part == {"test": len(test.rows)} and "test rows of mortgage" in describe(result)[0]
+    assert not any(finding.code == "DLS356" for finding in result.findings)
+    seen = test.dataset.splits["train"][:4]
+    mixed = assess(run, None, None, rows=[*seen, test.rows[0]], epsilons=(0.2,), corruptions=())
+    assert mixed.rows_of_part == {"train": 4, "test": 1}
+    assert "5 rows of mortgage (4 train, 1 test)" in describe(mixed)[0]
+    told = next(finding for finding in mixed.findings if finding.code == "DLS356")
+    assert "4 of these 5 rows were trained on" in told.sentence
     with pytest.raises(DLStudioError, match="row numbers from 0 to"):
         assess(run, None, None, rows=[len(test.dataset)])
     with pytest.raises(DLStudioError, match="a run alone"):

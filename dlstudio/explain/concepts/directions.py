@@ -18,7 +18,7 @@ from dlstudio.errors import DLStudioError
 from dlstudio.explain.inputs import read_inputs
 from dlstudio.explain.inspection.untouched import untouched
 from dlstudio.explain.problem import target_of, try_model
-from dlstudio.explain.running import Runner, default_batch, memory_named
+from dlstudio.running import Runner, default_batch, memory_named
 
 __all__ = ["Products", "learn", "products_of", "unseen_accuracy"]
 

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dlstudio.errors import DLStudioError
-from dlstudio.explain.limits import Cancel, Halted, Limit, whole_number
+from dlstudio.limits import Cancel, Halted, Limit, whole_number
 from dlstudio.results import Finding, Result
 from dlstudio.stats import holm
 

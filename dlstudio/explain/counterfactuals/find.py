@@ -17,7 +17,7 @@ from dlstudio.explain.counterfactuals.nearest import Search
 from dlstudio.explain.counterfactuals.result import CounterfactualResult, findings
 from dlstudio.explain.counterfactuals.space import Array, Space
 from dlstudio.explain.counterfactuals.tables import points_of, space_of_array, space_of_dataset
-from dlstudio.explain.limits import Cancel, Limit, whole_number
+from dlstudio.limits import Cancel, Limit, whole_number
 from dlstudio.results import save
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def find_counterfactuals(
         >>> result = find_counterfactuals(model, x[0], background=x, constraints=limits, feature_names=names)
         >>> result.values[0], result.distance[0]
     """
-    from dlstudio.explain.running import Runner, memory_named
+    from dlstudio.running import Runner, memory_named
 
     started = time.perf_counter()
     limit = Limit(max_seconds, cancel)

@@ -13,10 +13,10 @@ import numpy as np
 from dlstudio.explain.counterfactuals.approach import Approach, Judge
 from dlstudio.explain.counterfactuals.diversity import choose
 from dlstudio.explain.counterfactuals.space import Array, Space
-from dlstudio.explain.limits import Halted, counted
+from dlstudio.limits import Halted, counted
 
 if TYPE_CHECKING:
-    from dlstudio.explain.running import Runner
+    from dlstudio.running import Runner
 
 __all__ = ["Search"]
 
@@ -69,7 +69,7 @@ class Search:
         few = self._count() <= MAX_ENUMERATED
         tries = [functools.partial(self.judge, points) for points in self._all_points()] if few else []
         try:
-            for step in counted(tries or self._steps(background), progress, "step"):
+            for step in counted(tries or self._steps(background), progress, "step", "Searching"):
                 step()
         except Halted as halt:
             self.stopped = str(halt)

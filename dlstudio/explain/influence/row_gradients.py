@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from dlstudio.errors import DLStudioError, unknown_name
 from dlstudio.explain.influence.checkpoints import Checkpoint, Weights
-from dlstudio.explain.running import Runner, out_of_memory
+from dlstudio.running import Runner, out_of_memory
 
 __all__ = ["RowGradients", "check_default_loss", "default_loss", "few_outputs", "predict", "trace"]
 

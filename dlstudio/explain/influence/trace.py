@@ -12,7 +12,7 @@ import numpy as np
 
 from dlstudio.errors import DLStudioError
 from dlstudio.explain.influence.result import InfluenceResult, findings_of
-from dlstudio.explain.limits import Cancel, Halted, Limit, whole_number
+from dlstudio.limits import Cancel, Halted, Limit, whole_number
 
 if TYPE_CHECKING:
     import torch
@@ -86,7 +86,7 @@ def trace_influence(
         trace,
     )
     from dlstudio.explain.inspection.untouched import untouched
-    from dlstudio.explain.running import Runner, memory_named
+    from dlstudio.running import Runner, memory_named
     from dlstudio.runs.kept import keep
     from dlstudio.runs.run import Run
 

@@ -11,12 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from dlstudio.errors import DLStudioError
-from dlstudio.explain.limits import Cancel, Halted, Limit, counted, whole_number
 from dlstudio.explain.methods import METHODS, method_named
 from dlstudio.explain.quality.agreement_result import AGREE, AgreementResult, findings_of, mean_of_pairs
 from dlstudio.explain.quality.ranks import centred_ranks, top_overlap
 from dlstudio.explain.result import Explanation, names_of
 from dlstudio.explain.words import UNSIGNED
+from dlstudio.limits import Cancel, Halted, Limit, counted, whole_number
 from dlstudio.results import Finding
 from dlstudio.runs.kept import keep
 
@@ -93,7 +93,7 @@ def compare_explanations(
     found: list[Explanation] = []
     failed: dict[str, str] = {}
     seconds: dict[str, float] = {}
-    for name in counted(names, progress, "method"):
+    for name in counted(names, progress, "method", "Comparing"):
         started = time.perf_counter()
         try:
             found.append(_explained(subject, name, limit, max_seconds))

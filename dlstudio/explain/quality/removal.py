@@ -14,8 +14,8 @@ from dlstudio.explain.prepare import prepare
 from dlstudio.explain.problem import Problem
 from dlstudio.explain.quality.subject import OtherArguments, Subject
 from dlstudio.explain.result import Explanation
-from dlstudio.explain.running import Runner
 from dlstudio.explain.words import UNSIGNED
+from dlstudio.running import Runner
 
 __all__ = ["Removal", "removal_of"]
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dlstudio.errors import DLStudioError, unknown_name
-from dlstudio.explain.limits import Cancel, Halted, Limit, counted, whole_number
 from dlstudio.explain.quality.scores import QualityResult, findings_of
 from dlstudio.explain.result import Explanation
+from dlstudio.limits import Cancel, Halted, Limit, counted, whole_number
 from dlstudio.runs.kept import keep
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def score_explanation(
     skipped: dict[str, str] = {}
     seconds: dict[str, float] = {}
     failed: list[Exception] = []
-    for name in counted(names, progress, "score"):
+    for name in counted(names, progress, "score", "Scoring"):
         started = time.perf_counter()
         try:
             limit.look()
@@ -269,7 +269,7 @@ class _Work:
     def _removable(self) -> bool:
         from dlstudio.explain.inspection.untouched import untouched
         from dlstudio.explain.quality.removal import removal_of
-        from dlstudio.explain.running import Runner, default_batch, memory_named
+        from dlstudio.running import Runner, default_batch, memory_named
 
         if self._removal is None:
             batch = default_batch(self.subject.given.inputs[0]) if self.max_batch is None else self.max_batch

@@ -13,8 +13,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from dlstudio.data.groups import group_names
 from dlstudio.errors import DLStudioError, unknown_name
-from dlstudio.fairness.mitigation.naming import group_names
+from dlstudio.limits import bar
 from dlstudio.results import Result
 from dlstudio.training import rng
 
@@ -30,7 +31,7 @@ HIDDEN = 32
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class AdversarialTraining(Result, schema=1):
+class AdversarialTraining(Result, schema=2):
     """How an adversarial training went.
 
     Attributes:
@@ -40,7 +41,8 @@ class AdversarialTraining(Result, schema=1):
             tell apart.
         chance_loss: the adversary's loss if it knew only how large groups are.
         sensitive_feature, groups: who the adversary told apart.
-        needs_sensitive_feature: whether predictions need the group beside the inputs; never: only training did.
+        needs_sensitive_feature: whether predictions need the group, as one of its columns is among the inputs of the
+            model; None where that is not known, as of tensors. Beside the inputs only training needs it.
         settings: seed, epochs and the like.
     """
 
@@ -51,7 +53,7 @@ class AdversarialTraining(Result, schema=1):
     chance_loss: float
     sensitive_feature: str
     groups: tuple[str, ...]
-    needs_sensitive_feature: bool = False
+    needs_sensitive_feature: bool | None = None
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def frame(self) -> pd.DataFrame:
@@ -90,8 +92,10 @@ def against(
 ) -> tuple[torch.Tensor, ...]:
     """Return the gradients of the task without what helps the adversary, and against the adversary.
 
-    All weights are one long vector: g - (g·a / a·a) a - strength·a. To first order a step down along it never lowers
-    the adversary's loss. An adversary without a gradient changes nothing.
+    All weights are one long vector: g - (g·a / a·a) a - strength·a. A small step down along it never lowers the
+    adversary's loss. `train_adversarial` hands it to Adam, as gradients of any loss: its momentum and its scale of
+    every weight turn the step, so that there this holds on average and not at every step, and `strength` weighs less
+    than in proportion. An adversary without a gradient changes nothing.
 
     Args:
         own: gradients of the task's loss, one tensor a weight.
@@ -248,8 +252,7 @@ class _Training:
             for optimizer in (self.own, self.other)
         ]
         history = np.zeros((epochs, 2))
-        tell = _bar(progress, epochs)
-        try:
+        with bar(progress, epochs, "epoch", "Training") as tell:
             for epoch in range(epochs):
                 total = torch.zeros(2, dtype=torch.float64, device=self.y.device)
                 for rows in torch.randperm(n, device="cpu").to(self.y.device).split(batch_size):
@@ -268,8 +271,6 @@ class _Training:
                     own, other = history[epoch].tolist()
                     rec.log({"loss": own, "adversary/loss": other, "epoch": epoch + 1.0}, step=epoch + 1)
                 tell(epoch + 1)
-        finally:
-            tell(-1)
         return history
 
     def _step(self, rows: torch.Tensor) -> torch.Tensor:
@@ -292,15 +293,3 @@ class _Training:
             weight.grad = gradient
         self.own.step()
         return torch.stack([loss.detach(), told.detach()]).double()
-
-
-def _bar(progress: bool | Callable[[int, int], None], n: int) -> Callable[[int], None]:
-    """Return a function that shows epochs done; -1 takes the bar away."""
-    if callable(progress):
-        return lambda done: progress(done, n) if done >= 0 else None
-    if not progress:
-        return lambda done: None
-    from tqdm.auto import tqdm
-
-    bar = tqdm(total=n, unit="epoch", desc="Training", delay=1.0, leave=False)
-    return lambda done: bar.close() if done < 0 else bar.update(done - bar.n)

@@ -10,7 +10,10 @@ import numpy.typing as npt
 from dlstudio import stats
 from dlstudio.errors import DLStudioError, unknown_name
 
-__all__ = ["CRITERIA", "N", "POSITIVE", "SELECTED", "TRUE", "binary", "counts_of", "criterion_named", "gap_of", "rates"]
+__all__ = [
+    "CRITERIA", "N", "POSITIVE", "SELECTED", "TRUE", "binary", "change_interval", "check_options", "counts_of",
+    "criterion_named", "enough", "gap_of", "rates", "scores_of",
+]  # fmt: skip
 
 Array = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
@@ -37,22 +40,55 @@ def criterion_named(name: str) -> tuple[str, ...]:
     return CRITERIA[name]
 
 
+def check_options(threshold: float, min_denominator: int, max_gap: float = 0.0) -> None:
+    """Check what every search for thresholds is given.
+
+    Raises:
+        DLStudioError: a number is out of its range.
+    """
+    for name, given in (("threshold", threshold), ("max_gap", max_gap)):
+        if not _is_number(given) or not 0 <= given <= 1:
+            raise DLStudioError(f"{name} from 0 to 1", f"{name}={given!r}", "Try 0.5." if name == "threshold" else
+                                "Try max_gap=0.05.")  # fmt: skip
+    if not isinstance(min_denominator, (int, np.integer)) or isinstance(min_denominator, bool) or min_denominator < 1:
+        raise DLStudioError(
+            "min_denominator of 1 or more", f"min_denominator={min_denominator!r}", "Leave it out for the default."
+        )
+
+
+def _is_number(given: Any) -> bool:
+    return isinstance(given, (int, float, np.number)) and not isinstance(given, bool)
+
+
+def scores_of(given: Any, n: int, whose: str = "class 1") -> Array:
+    """Return scores from 0 to 1, (n,).
+
+    Raises:
+        DLStudioError: they are others, or some are missing.
+    """
+    scores = np.asarray(given, dtype=np.float64)
+    if scores.shape != (n,):
+        raise DLStudioError(f"{n:,} scores of {whose}", f"shape {scores.shape}", "Pass one probability a row.")
+    wrong = scores[~((scores >= 0) & (scores <= 1))]
+    if len(wrong):
+        missing = int(np.isnan(wrong).sum())
+        got = f"{missing:,} of {n:,} missing (nan)" if missing else f"{wrong[0]:g} among {len(wrong):,} such"
+        remedy = "Leave these rows out, or ask why they have none." if missing else "Pass probabilities, not logits."
+        raise DLStudioError("scores from 0 to 1", got, remedy)
+    return scores
+
+
 def binary(y_true: Any, y_score: Any) -> tuple[npt.NDArray[np.int64], Array]:
     """Return classes 0 and 1, and scores from 0 to 1, both (n,).
 
     Raises:
         DLStudioError: they are something else.
     """
-    y, scores = np.asarray(y_true), np.asarray(y_score, dtype=np.float64)
+    y = np.asarray(y_true)
     if y.ndim != 1 or not len(y) or not np.isin(y, (0, 1)).all():
         found = ", ".join(map(str, np.unique(y)[:5])) if y.ndim == 1 else f"shape {y.shape}"
         raise DLStudioError("y_true of 0 and 1, one a row", found or "none", "Make the favourable outcome class 1.")
-    if scores.shape != y.shape:
-        raise DLStudioError(f"{len(y):,} scores of class 1", f"shape {scores.shape}", "Pass one probability a row.")
-    if not ((scores >= 0) & (scores <= 1)).all():
-        worst = scores[~((scores >= 0) & (scores <= 1))][0]
-        raise DLStudioError("scores from 0 to 1", f"{worst:g}", "Pass probabilities, not logits.")
-    return y.astype(np.int64), scores
+    return y.astype(np.int64), scores_of(y_score, len(y))
 
 
 def counts_of(y: Counts, chosen: npt.NDArray[np.bool_], codes: Counts, n_groups: int) -> Counts:
@@ -73,22 +109,67 @@ def rates(counts: Counts, rate: str) -> tuple[Counts, Counts]:
     return selected, n
 
 
-def gap_of(counts: Counts, criterion: str, level: float, min_denominator: int) -> tuple[float, float, float, int, int]:
+def enough(counts: Counts, criterion: str, min_denominator: int) -> npt.NDArray[np.bool_]:
+    """Return which groups (…, groups) have rows enough for every rate of a criterion, from counts (…, groups, 4)."""
+    large = [rates(counts, rate)[1] >= max(1, min_denominator) for rate in criterion_named(criterion)]
+    found: npt.NDArray[np.bool_] = np.logical_and.reduce(large)
+    return found
+
+
+def gap_of(
+    counts: Counts, criterion: str, level: float, min_denominator: int, n_points: int = 1
+) -> tuple[float, float, float, int, int]:
     """Return the largest gap between two groups that are large enough: ``(gap, low, high, group, reference)``.
 
-    The interval is Newcombe's, of the pair that is furthest apart; `group` has the lower rate. NaN and -1 where fewer
-    than two groups have the denominators.
+    The interval is Newcombe's, of the pair that is furthest apart, at a level that holds for all pairs and rates at
+    once (Bonferroni), since that pair was chosen for being the widest; `group` has the lower rate. NaN and -1 where
+    fewer than two groups have the denominators.
+
+    Args:
+        counts: (groups, 4).
+        criterion: whose rates are compared.
+        level: of confidence.
+        min_denominator: how many rows every rate of a group needs.
+        n_points: how many such gaps are looked at, all of whose intervals shall hold at once.
     """
     worst = (np.nan, np.nan, np.nan, -1, -1)
-    for rate in criterion_named(criterion):
+    names = criterion_named(criterion)
+    large = np.flatnonzero(enough(counts, criterion, min_denominator))
+    n_compared = len(large) * (len(large) - 1) // 2 * len(names) * n_points
+    if not n_compared:
+        return worst
+    for rate in names:
         count, n = rates(counts, rate)
-        enough = np.flatnonzero(n >= max(1, min_denominator))
-        if len(enough) < 2:
-            continue
-        values = count[enough] / n[enough]
-        least, most = enough[int(values.argmin())], enough[int(values.argmax())]
+        values = count[large] / n[large]
+        least, most = large[int(values.argmin())], large[int(values.argmax())]
         gap = float(values.max() - values.min())
         if not gap <= worst[0]:
-            low, high = stats.difference_interval(count[most], n[most], count[least], n[least], level)
+            low, high = stats.difference_interval(
+                count[most], n[most], count[least], n[least], 1 - (1 - level) / n_compared
+            )
             worst = (gap, float(low), float(high), int(least), int(most))
     return worst
+
+
+def change_interval(up: Counts, down: Counts, n: Counts, level: float) -> tuple[Array, Array]:
+    """Return an interval of the change of a share, of the same rows before and after.
+
+    Wilson's intervals of the shares that went up and down are joined, heeding that no row can do both. So where no row
+    changed, the interval says how many of others might.
+
+    Args:
+        up, down: how many rows went from no to yes, and from yes to no; any shapes that broadcast.
+        n: of how many rows; NaN where 0.
+        level: of confidence.
+
+    References:
+        Zou and Donner, Construction of confidence limits about effect measures (2008).
+    """
+    (up_low, up_high), (down_low, down_high) = stats.wilson(up, n, level), stats.wilson(down, n, level)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        p, q = up / n, down / n
+        together = np.sqrt(p * q / ((1 - p) * (1 - q)))
+        together = np.where(np.isfinite(together), together, 1.0)  # minus the correlation of the two shares
+        low = np.sqrt((p - up_low) ** 2 + (down_high - q) ** 2 + 2 * together * (p - up_low) * (down_high - q))
+        high = np.sqrt((up_high - p) ** 2 + (q - down_low) ** 2 + 2 * together * (up_high - p) * (q - down_low))
+    return np.maximum(p - q - low, -1), np.minimum(p - q + high, 1)

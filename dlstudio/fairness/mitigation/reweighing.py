@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from dlstudio.data.groups import group_names
 from dlstudio.data.weights import independence_weights
 from dlstudio.errors import DLStudioError
-from dlstudio.fairness.mitigation.naming import group_names
 
 __all__ = ["reweigh"]
 
@@ -18,8 +18,8 @@ def reweigh(y: Any, sensitive_features: Any) -> npt.NDArray[np.float64]:
     """Return a weight per training row; with them every group has the same share of every class.
 
     Multiply each row's loss by its weight, or draw rows in proportion to it, which ``Recipe(reweigh=("race",))`` does.
-    Only training needs the sensitive feature, not prediction. The weights mitigate what labels and groups have to do
-    with each other; a model may still tell groups apart, so audit it again.
+    Prediction does not need the sensitive feature, unless it is among the inputs. The weights mitigate what labels and
+    groups have to do with each other; a model may still tell groups apart, so audit it again.
 
     Args:
         y: (n,) classes, of any values.

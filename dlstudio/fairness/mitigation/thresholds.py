@@ -8,9 +8,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from dlstudio.data.groups import group_names
 from dlstudio.errors import DLStudioError
-from dlstudio.fairness.mitigation.naming import group_names
-from dlstudio.fairness.mitigation.rates import POSITIVE, SELECTED, TRUE, N, binary, counts_of, criterion_named, gap_of
+from dlstudio.fairness.mitigation.rates import (
+    POSITIVE,
+    SELECTED,
+    TRUE,
+    N,
+    binary,
+    check_options,
+    counts_of,
+    criterion_named,
+    gap_of,
+    scores_of,
+)
 from dlstudio.fairness.mitigation.rates import rates as rates_of
 from dlstudio.results import Result
 
@@ -86,13 +97,21 @@ class GroupThresholds(Result, schema=1):
             sensitive_features: (n,) or several columns, as `group_thresholds` was given.
 
         Raises:
-            DLStudioError: a group was not there when the thresholds were found, or lengths differ.
+            DLStudioError: a group was not there when the thresholds were found, lengths differ, or a score is missing
+                or not from 0 to 1: then nothing is decided.
         """
-        scores = np.asarray(y_score, dtype=np.float64)
-        if scores.ndim != 1:
-            raise DLStudioError("one score a row", f"shape {scores.shape}", "Pass the probability of class 1.")
+        scores = scores_of(y_score, np.size(y_score))
+        decided: npt.NDArray[np.int64] = (scores >= self.of(sensitive_features, len(scores))).astype(np.int64)
+        return decided
+
+    def of(self, sensitive_features: Any, n: int) -> Array:
+        """Return the threshold of each of `n` rows, float64 (n,).
+
+        Raises:
+            DLStudioError: as `predict`.
+        """
         places = {name: place for place, name in enumerate(self.groups)}
-        _, names = group_names(sensitive_features, len(scores))
+        _, names = group_names(sensitive_features, n)
         unknown = sorted(set(names.tolist()) - places.keys())
         if unknown:
             raise DLStudioError(
@@ -100,9 +119,7 @@ class GroupThresholds(Result, schema=1):
                 f"{unknown[0]!r}",
                 "These have no threshold: find thresholds again on data that hold the group.",
             )
-        codes = np.array([places[name] for name in names.tolist()])
-        decided: npt.NDArray[np.int64] = (scores >= self.thresholds[codes]).astype(np.int64)
-        return decided
+        return self.thresholds[[places[name] for name in names.tolist()]]
 
 
 def group_thresholds(
@@ -140,8 +157,7 @@ def group_thresholds(
     References:
         Hardt, Price and Srebro, Equality of opportunity in supervised learning (2016), without their randomisation.
     """
-    if not 0 <= max_gap <= 1:
-        raise DLStudioError("max_gap from 0 to 1", f"max_gap={max_gap!r}", "Try max_gap=0.05.")
+    check_options(threshold, min_denominator, max_gap)
     y, scores = binary(y_true, y_score)
     feature, labels = group_names(sensitive_features, len(y))
     names, codes = np.unique(labels, return_inverse=True)
@@ -221,7 +237,9 @@ class Search:
         """
         if len(self.large) < 2:
             said = ", ".join(str(names[place]) for place in self.large) or "none"
-            raise DLStudioError("two groups with enough rows of each kind", said, "Merge small groups.")
+            raise DLStudioError(
+                "two groups with enough rows of each kind", said, "Merge small groups, or lower min_denominator."
+            )
 
     def compared(self, counts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Return counts (groups, 4) without those of groups that are too small to count in the gap."""

@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from dlstudio import stats
 from dlstudio.errors import DLStudioError
-from dlstudio.fairness.mitigation.naming import group_names
-from dlstudio.fairness.mitigation.rates import binary, counts_of, criterion_named, gap_of
+from dlstudio.fairness.mitigation.given import given_of, needs_of
+from dlstudio.fairness.mitigation.rates import change_interval, check_options, counts_of, criterion_named, gap_of
 from dlstudio.fairness.mitigation.thresholds import MIN_DENOMINATOR, Search, accuracy_of
-from dlstudio.fairness.mitigation.trade_off_result import TradeOff, findings_of
+from dlstudio.fairness.mitigation.trade_off_findings import findings_of
+from dlstudio.fairness.mitigation.trade_off_result import TradeOff
 from dlstudio.runs.kept import keep
-
-if TYPE_CHECKING:
-    from dlstudio.runs.run import Run
 
 __all__ = ["trade_off"]
 
 Array = npt.NDArray[np.float64]
 Whole = npt.NDArray[np.int64]
+
+MIN_JUDGED = 10
+"""Judged rows that a group needs, as in an audit: few widen an interval, while a threshold follows their chance."""
 
 
 def trade_off(
@@ -55,15 +56,17 @@ def trade_off(
             data, or the scores (n,) that another model gives these rows. Each is one point.
         n_points: limits of the gap that thresholds are found for, evenly from the gap as it is downwards.
         threshold: the common one, of the model as it is and of variants.
-        min_denominator: how many rows every rate of a group needs for a threshold of its own, and to count in the gap.
-        level: of confidence.
-        seed: of the halves of arrays.
+        min_denominator: how many rows every rate of a group needs for a threshold of its own, and to count in the gap
+            where thresholds are found. Of the judged rows 10 suffice, as in an audit.
+        level: of confidence. Intervals of a gap are corrected for all pairs and rates of a point; rows are taken as
+            independent of each other.
+        seed: of the halves of arrays, 0 or more.
 
     Returns:
         Operating points, the model as it is first; `choose` finds one for a limit, `words` tells its cost.
 
     Raises:
-        DLStudioError: something does not fit, or fewer than two groups are large enough.
+        DLStudioError: something does not fit, a score is missing, or fewer than two groups are large enough.
 
     Example:
         >>> t = dls.trade_off("my-run", sensitive_features=["black"], variants={"reweighed": "my-other-run"})
@@ -72,7 +75,11 @@ def trade_off(
     criterion_named(criterion)
     if isinstance(n_points, bool) or not isinstance(n_points, (int, np.integer)) or n_points < 2:
         raise DLStudioError("n_points of 2 or more", f"n_points={n_points!r}", "Leave it out.")
-    given = _given(y_true, y_score, sensitive_features, variants or {}, seed)
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
+        raise DLStudioError("seed of 0 or more", f"seed={seed!r}", "Leave it out.")
+    check_options(threshold, min_denominator)
+    stats.wilson(1, 2, level)  # refuses what is no level
+    given = given_of(y_true, y_score, sensitive_features, variants or {}, seed)
     groups = tuple(map(str, np.unique(given.names)))
     places = {name: place for place, name in enumerate(groups)}
     codes = np.array([places[name] for name in given.names.tolist()])
@@ -102,21 +109,30 @@ def trade_off(
         names[at] = f"thresholds by group, gap at most {limits[at]:.3f}" if kind == "thresholds" else names[at]
 
     decided = [given.scores[judge] >= chosen[codes[judge]] for chosen in thresholds]
-    for name, scores in given.variants.items():
+    needs: list[bool | None] = [needs_of(given.taken) if kind == "model" else True for kind in kinds]
+    taken = [given.taken] * len(kinds)
+    for name, variant in given.variants.items():
         names.append(name)
         kinds.append("variant")
         limits.append(np.nan)
         thresholds.append(np.full(len(groups), threshold))
         fitted.append((np.nan, np.nan))
-        decided.append(scores >= threshold)
+        decided.append(variant.scores >= threshold)
+        needs.append(variant.needs)
+        taken.append(variant.taken)
+    points = _Points(
+        thresholds=np.stack(thresholds), limits=np.array(limits), by_rule=np.array(kinds) != "variant",
+        decided=np.stack(decided),
+    )  # fmt: skip
+    min_judged = min(MIN_JUDGED, min_denominator)
     result = TradeOff(
         criterion=criterion,
         sensitive_feature=given.feature,
         groups=groups,
         names=tuple(names),
         kinds=tuple(kinds),
-        limits=np.array(limits),
-        thresholds=np.stack(thresholds),
+        limits=points.limits,
+        thresholds=points.thresholds,
         shared=search.shared,
         fit_gap=np.array([gap for gap, _ in fitted]),
         fit_accuracy=np.array([accuracy for _, accuracy in fitted]),
@@ -125,29 +141,42 @@ def trade_off(
         data=given.data,
         run=given.run,
         level=level,
-        **_judged(given.y[judge], codes[judge], np.stack(decided), search, criterion, level, min_denominator),
+        needs_sensitive_feature=tuple(needs),
+        taken=tuple(taken),
+        min_denominator=min_judged,
+        **_judged(given.y[judge], codes[judge], points, search, criterion, level, min_judged),
     )
     return keep(dataclasses.replace(result, findings=tuple(findings_of(result))), "trade-off")
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class _Points:
+    """Ways to decide: thresholds (points, groups), limits (points,), decisions on judged rows (points, rows).
+
+    `by_rule` says which points decide by these thresholds, from the scores of the model.
+    """
+
+    thresholds: Array
+    limits: Array
+    by_rule: npt.NDArray[np.bool_]
+    decided: npt.NDArray[np.bool_]
+
+
 def _judged(
-    y: Whole,
-    codes: Whole,
-    decided: npt.NDArray[np.bool_],
-    search: Search,
-    criterion: str,
-    level: float,
-    min_denominator: int,
+    y: Whole, codes: Whole, points: _Points, search: Search, criterion: str, level: float, min_judged: int
 ) -> dict[str, Any]:
-    """Everything that is measured of decisions (points, rows); the first point is what others are compared with."""
-    n_groups = len(search.shared)
+    """Everything that is measured of decisions; the first point is what others are compared with."""
+    n_groups, decided = len(search.shared), points.decided
     counts = np.stack([counts_of(y, chosen, codes, n_groups) for chosen in decided])
-    gaps = [gap_of(search.compared(one), criterion, level, min_denominator) for one in counts]
+    compared = [search.compared(one) for one in counts]
+    gaps = [gap_of(one, criterion, level, min_judged) for one in compared]
+    n_limits = max(1, int(np.isfinite(points.limits).sum()))
+    lows = np.array([gap_of(one, criterion, level, min_judged, n_limits)[1] for one in compared])
     right = decided == (y == 1)
     low, high = stats.wilson(right.sum(axis=1), len(y), level)
-    # Rows are their own comparison: the same row before and after.
-    cost = _mean_change(right, right[0], np.zeros(len(y), dtype=np.int64), 1, level)
-    change = _mean_change(decided, decided[0], codes, n_groups, level)
+    # Rows are their own comparison: the same row before and after. Under the same threshold none can change.
+    same = points.by_rule[:, None] & (points.thresholds == points.thresholds[0])
+    nobody = np.zeros(len(y), dtype=np.int64)
     return {
         "counts": counts,
         "accuracy": right.mean(axis=1),
@@ -157,110 +186,20 @@ def _judged(
         "gap_low": np.array([gap[1] for gap in gaps]),
         "gap_high": np.array([gap[2] for gap in gaps]),
         "pair": np.array([gap[3:] for gap in gaps], dtype=np.int64),
-        "accuracy_change": cost[:, 0],
-        "selection_change": change,
+        "accuracy_change": _change(right, nobody, same.all(axis=1, keepdims=True), level)[:, 0],
+        "selection_change": _change(decided, codes, same, level),
+        "exceeded": lows > points.limits,
     }
 
 
-def _mean_change(
-    after: npt.NDArray[np.bool_], before: npt.NDArray[np.bool_], codes: Whole, n_groups: int, level: float
-) -> Array:
-    """Mean change of yes-or-no values by group with Student's interval, (points, groups, 3): value, low, high."""
-    n = np.bincount(codes, minlength=n_groups).astype(np.float64)
-    found = np.full((len(after), n_groups, 3), np.nan)
-    for at, now in enumerate(after):
-        change = now.astype(np.int64) - before
-        with np.errstate(invalid="ignore", divide="ignore"):
-            mean = np.bincount(codes, weights=change, minlength=n_groups) / n
-            square = np.bincount(codes, weights=change**2, minlength=n_groups) / n
-            variance = (square - mean**2) * n / (n - 1)
-        low, high = stats.mean_interval(mean, np.maximum(variance, 0), n, level)
-        found[at] = np.stack([mean, low, high], axis=-1)
-    return found
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class _Given:
-    """Rows of both parts; `variants` are scores of the judged part."""
-
-    y: Whole
-    scores: Array
-    names: npt.NDArray[np.str_]
-    feature: str
-    fit: Whole
-    judge: Whole
-    variants: dict[str, Array]
-    positive: str = "1"
-    data: str = ""
-    run: str = ""
-
-
-def _given(y_true: Any, y_score: Any, sensitive: Any, variants: Mapping[str, Any], seed: int) -> _Given:
-    from dlstudio.runs.run import Run
-
-    if isinstance(y_true, (str, Run)):
-        return _of_run(y_true, y_score, sensitive, variants)
-    if y_score is None:
-        raise DLStudioError("scores beside targets", "y_score=None", "Pass probabilities of class 1, or a run.")
-    y, scores = binary(y_true, y_score)
-    feature, names = group_names(sensitive, len(y))
-    fit = np.zeros(len(y), dtype=np.bool_)
-    generator = np.random.default_rng(seed)
-    cells = np.unique(np.char.add(np.char.add(names, "\0"), y.astype(str)), return_inverse=True)[1]
-    for cell in range(int(cells.max()) + 1):  # every group and class goes into both halves
-        rows = generator.permutation(np.flatnonzero(cells == cell))
-        fit[rows[: (len(rows) + cell % 2) // 2]] = True
-    fit_rows, judge = np.flatnonzero(fit), np.flatnonzero(~fit)
-    others = {}
-    for name, other in variants.items():
-        if isinstance(other, (str, Run)):
-            raise DLStudioError(
-                f"scores of {len(y):,} rows as variant {name!r}", "a run", "Pass y_true as a run as well."
-            )
-        others[_new(name)] = binary(y, other)[1][judge]
-    return _Given(
-        y=y, scores=scores, names=names, feature=feature, fit=fit_rows, judge=judge, variants=others,
-    )  # fmt: skip
-
-
-def _of_run(run: Run | str, y_score: Any, sensitive: Any, variants: Mapping[str, Any]) -> _Given:
-    from dlstudio.runs.run import Run
-    from dlstudio.training.predicted import predictions_of
-
-    if y_score is not None:
-        raise DLStudioError("a run alone", "y_score beside it", "The run's stored scores are taken.")
-    parts = [predictions_of(run, "val"), predictions_of(run, "test")]
-    val, test = parts
-    if test.task != "binary":
-        raise DLStudioError("a run of two classes", f"a {test.task} run", "Thresholds decide between two classes.")
-    labelled = [group_names(sensitive, len(part), part.frame) for part in parts]
-    others = {}
-    for name, other in variants.items():
-        if isinstance(other, (str, Run)):
-            found = predictions_of(other, "test")
-            if found.task != "binary" or not np.array_equal(found.rows, test.rows):
-                raise DLStudioError(
-                    f"a variant {name!r} with the same test rows", "other rows or classes", "Train it on the same data."
-                )
-            scores = np.asarray(found.y_score, dtype=np.float64)
-        else:
-            scores = binary(test.y_true, other)[1]
-        others[_new(name)] = scores
-    return _Given(
-        y=np.concatenate([part.y_true for part in parts]).astype(np.int64),
-        scores=np.concatenate([np.asarray(part.y_score, dtype=np.float64) for part in parts]),
-        names=np.concatenate([names for _, names in labelled]),
-        feature=labelled[0][0],
-        fit=np.arange(len(val)),
-        judge=np.arange(len(val), len(val) + len(test)),
-        variants=others,
-        positive=test.class_names[1],
-        data=test.data,
-        run=test.run,
+def _change(now: npt.NDArray[np.bool_], codes: Whole, same: npt.NDArray[np.bool_], level: float) -> Array:
+    """Change of a share by group against the first point, (points, groups, 3): value, low, high; 0 where the `same`."""
+    n_groups = same.shape[1]
+    n = np.bincount(codes, minlength=n_groups)
+    up, down = (
+        np.stack([np.bincount(codes[moved], minlength=n_groups) for moved in which])
+        for which in (now & ~now[0], now[0] & ~now)
     )
-
-
-def _new(name: Any) -> str:
-    if not isinstance(name, str) or not name.strip() or name == "as it is":
-        raise DLStudioError("a name for every variant", repr(name), "Try 'reweighed'.")
-    return name
+    with np.errstate(invalid="ignore", divide="ignore"):
+        found = np.stack([(up - down) / n, *change_interval(up, down, n, level)], axis=-1)
+    return np.where(same[..., None] & (n > 0)[:, None], 0.0, found)

@@ -10,13 +10,13 @@ import numpy.typing as npt
 
 from dlstudio import stats
 from dlstudio.errors import DLStudioError
-from dlstudio.fairness.mitigation.rates import POSITIVE, SELECTED, N
+from dlstudio.fairness.mitigation.rates import SELECTED, N, enough
 from dlstudio.results import Finding, Result
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["SPOKEN", "TradeOff", "findings_of"]
+__all__ = ["SPOKEN", "TradeOff", "opened"]
 
 Array = npt.NDArray[np.float64]
 
@@ -28,10 +28,11 @@ SPOKEN = {
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class TradeOff(Result, schema=1):
+class TradeOff(Result, schema=2):
     """Operating points: what each gives in accuracy and leaves as a gap, on rows that nothing was fitted on.
 
-    Of p points and g groups; the first point is the model as it is, others are compared with it row by row.
+    Of p points and g groups; the first point is the model as it is, others are compared with it row by row. Rows are
+    taken as independent of each other.
 
     Attributes:
         criterion: fairlearn's name of the gap.
@@ -44,10 +45,18 @@ class TradeOff(Result, schema=1):
         n_fit: how many rows these were.
         counts: int64 (p, g, 4), judged rows: all, those of class 1, those given class 1, and both.
         accuracy, accuracy_low, accuracy_high: float64 (p,), with Wilson's interval.
-        gap, gap_low, gap_high: float64 (p,), with Newcombe's interval of the pair that is furthest apart.
+        gap, gap_low, gap_high: float64 (p,), with Newcombe's interval of the pair that is furthest apart. Its level is
+            corrected (Bonferroni) for all pairs and rates of a point, as the widest of them was chosen.
         pair: int64 (p, 2), that pair: places of the groups with the lower and with the higher rate; -1 for none.
-        accuracy_change: float64 (p, 3), against the first point: value, low, high.
-        selection_change: float64 (p, g, 3), of the selection rate: value, low, high.
+        accuracy_change: float64 (p, 3), against the first point: value, low, high. Where no row changed, the limits
+            say how many of others might; they are 0 where the decisions are the same by their rule.
+        selection_change: float64 (p, g, 3), of the selection rate: value, low, high, in the same way.
+        needs_sensitive_feature: for every point, whether decisions need the group of a row, for its threshold or as
+            an input of the model; None where that is not known, as of scores.
+        taken: for every point, the sensitive columns among the inputs of its model; None where these are not known.
+        exceeded: bool (p,), limits that did not carry over: the gap is above the limit by an interval that holds for
+            all points at once.
+        min_denominator: how many judged rows every rate of a group needs to count in the gap.
         positive: what class 1 is called.
         data, run: name of the data, the run's key; empty where there is none.
         level: of confidence.
@@ -75,6 +84,10 @@ class TradeOff(Result, schema=1):
     pair: npt.NDArray[np.int64]
     accuracy_change: Array
     selection_change: Array
+    needs_sensitive_feature: tuple[bool | None, ...]
+    taken: tuple[tuple[str, ...] | None, ...]
+    exceeded: npt.NDArray[np.bool_]
+    min_denominator: int
     positive: str = "1"
     data: str = ""
     run: str = ""
@@ -90,9 +103,10 @@ class TradeOff(Result, schema=1):
         return int(self.counts[0, :, N].sum())
 
     @property
-    def needs_sensitive_feature(self) -> tuple[bool, ...]:
-        """For every point, whether its decisions need the group of a row beside what the model itself reads."""
-        return tuple(kind == "thresholds" for kind in self.kinds)
+    def compared(self) -> npt.NDArray[np.bool_]:
+        """bool (g,), the groups that are compared: of the others there are too few rows to speak of their rates."""
+        large: npt.NDArray[np.bool_] = ~self.shared & enough(self.counts[0], self.criterion, self.min_denominator)
+        return large
 
     @property
     def selection_rate(self) -> Array:
@@ -115,8 +129,8 @@ class TradeOff(Result, schema=1):
         """Return a row per point and group.
 
         Columns are ``point, name, kind, limit, needs_sensitive_feature, accuracy, accuracy_low, accuracy_high, gap,
-        gap_low, gap_high, group, threshold, n, selection_rate, selection_change, selection_change_low,
-        selection_change_high``.
+        gap_low, gap_high, group, compared, threshold, n, selection_rate, selection_change, selection_change_low,
+        selection_change_high``. Rates of groups that are not compared are NaN.
         """
         import pandas as pd
 
@@ -132,14 +146,16 @@ class TradeOff(Result, schema=1):
                 for name in ("accuracy", "accuracy_low", "accuracy_high", "gap", "gap_low", "gap_high")
             },
         }
-        change = self.selection_change.reshape(p * g, 3).T
+        there = np.tile(self.compared, p)
+        change = np.where(there, self.selection_change.reshape(p * g, 3).T, np.nan)
         return pd.DataFrame(
             {name: np.repeat(values, g) for name, values in by_point.items()}
             | {
                 "group": np.tile(np.array(self.groups, dtype=object), p),
+                "compared": there,
                 "threshold": self.thresholds.ravel(),
                 "n": self.counts[..., N].ravel(),
-                "selection_rate": self.selection_rate.ravel(),
+                "selection_rate": np.where(there, self.selection_rate.ravel(), np.nan),
                 "selection_change": change[0],
                 "selection_change_low": change[1],
                 "selection_change_high": change[2],
@@ -178,18 +194,27 @@ class TradeOff(Result, schema=1):
             raise DLStudioError(f"a point from 0 to {len(self) - 1}", f"{at!r}", "Choose one of the points.")
         where = f"{self.n_rows:,} rows" + (f" of {self.data}" if self.data else "") + " that nothing was fitted on"
         accuracy = (
-            f"accuracy {self.accuracy[at]:.1%} ({self.level:.0%} interval {self.accuracy_low[at]:.1%} to"
-            f" {self.accuracy_high[at]:.1%})"
+            f"accuracy {_percent(self.accuracy[at])} ({self._interval()} {_percent(self.accuracy_low[at])} to"
+            f" {_percent(self.accuracy_high[at])})"
         )
-        said = [f"{_sentence(self.names[at])}: {accuracy}, {self._gap_words(at)}, on {where}."]
+        said = [f"{opened(self.names[at])}: {accuracy}, {self._gap_words(at)}, on {where}."]
         if at:
             said += [self._group_words(at), self._cost_words(at)]
-        said.append(
-            f"Decisions need to know {self.sensitive_feature} of every row."
-            if self.needs_sensitive_feature[at]
-            else f"Decisions do not need {self.sensitive_feature}, unless it is among the inputs of the model."
-        )
-        return tuple(filter(None, said))
+        return (*said, self._needs_words(at))
+
+    def _needs_words(self, at: int) -> str:
+        """What is needed at decision time, as far as it is known."""
+        feature, taken, needs = self.sensitive_feature, self.taken[at], self.needs_sensitive_feature[at]
+        if taken is None:
+            inputs = f"it is not known whether the model takes {feature} among its inputs"
+        elif taken:
+            inputs = f"the model takes {' and '.join(taken)} among its inputs"
+        else:
+            inputs = f"the model does not take {feature} among its inputs"
+        if needs and (self.kinds[at] == "thresholds" or not taken):
+            return f"Decisions need to know {feature} of every row, for its threshold; {inputs}."
+        verb = {None: "may need", True: "need", False: "do not need"}[needs]
+        return f"Decisions {verb} {feature}: {inputs}."
 
     def _gap_words(self, at: int) -> str:
         name = SPOKEN[self.criterion]
@@ -197,14 +222,14 @@ class TradeOff(Result, schema=1):
             return f"{name} unknown, as fewer than two groups have enough rows"
         lower, higher = (self.groups[place] for place in self.pair[at])
         return (
-            f"{name} {self.gap[at]:.3f} ({self.level:.0%} interval of {higher} against {lower}"
+            f"{name} {self.gap[at]:.3f} ({self._interval()} of {higher} against {lower}"
             f" {self.gap_low[at]:.3f} to {self.gap_high[at]:.3f})"
         )
 
     def _group_words(self, at: int) -> str:
         """What changes for whom, the largest change first."""
         moved = [place for place in range(len(self.groups)) if self.selection_change[at, place, 0] != 0]
-        moved = [place for place in moved if self.counts[at, place, N]]
+        moved = [place for place in moved if self.compared[place]]
         moved.sort(key=lambda place: -abs(self.selection_change[at, place, 0]))
         parts = []
         for place in moved[:4]:
@@ -213,13 +238,15 @@ class TradeOff(Result, schema=1):
             before, after = self.selection_rate[0, place], self.selection_rate[at, place]
             parts.append(
                 f"{verb} the share of {self.positive!r} for {self.sensitive_feature} {self.groups[place]} by"
-                f" {abs(change):.1f} points, from {before:.1%} to {after:.1%}"
+                f" {abs(change):.1f} points, from {_percent(before)} to {_percent(after)}"
                 f" (interval of the change {low:+.1f} to {high:+.1f}, {self.counts[at, place, N]:,} rows)"
             )
         if not parts:
-            return "It decides as the model does."
+            return f"It changes the share of {self.positive!r} in none of the groups that are compared."
         more = f"; {len(moved) - 4} other groups change less" if len(moved) > 4 else ""
-        return f"It {'; '.join(parts)}{more}."
+        few = int((~self.compared).sum())
+        unsaid = f" Nothing is said of {few} {'group' if few == 1 else 'groups'} with too few rows." if few else ""
+        return f"It {'; '.join(parts)}{more}.{unsaid}"
 
     def _cost_words(self, at: int) -> str:
         change, low, high = self.accuracy_change[at] * 100
@@ -229,90 +256,14 @@ class TradeOff(Result, schema=1):
         verb = "costs" if change < 0 else "gains"
         return f"It {verb} {abs(change):.1f} points of accuracy {span}."
 
-
-def findings_of(result: TradeOff) -> list[Finding]:
-    """Return what a reader of the points has to know."""
-    found = []
-    thresholds = np.flatnonzero(np.array(result.kinds) == "thresholds")
-    if len(thresholds):
-        at = int(thresholds[-1])
-        found.append(
-            Finding(
-                code="DLS360",
-                severity="info",
-                sentence=" ".join(result.words(at)),
-                evidence={
-                    "point": at,
-                    "gap": float(result.gap[at]),
-                    "accuracy": float(result.accuracy[at]),
-                    "accuracy_change": float(result.accuracy_change[at, 0]),
-                },
-                remedy="Choose a point whose cost you can answer for; smaller gaps are not free.",
-            )
-        )
-    if result.shared.any():
-        small = [name for name, shared in zip(result.groups, result.shared, strict=True) if shared]
-        found.append(
-            Finding(
-                code="DLS361",
-                severity="warning",
-                sentence=f"{', '.join(small)}: too few rows for a threshold of their own; they keep the common one"
-                " and do not count in the gap.",
-                evidence={"groups": small},
-                remedy="Gather more rows of these groups, or merge them where that makes sense.",
-            )
-        )
-    if not np.isfinite(result.gap[0]):
-        found.append(
-            Finding(
-                code="DLS364",
-                severity="warning",
-                sentence=f"No {SPOKEN[result.criterion]} can be judged: fewer than two groups have enough of the"
-                f" {result.n_rows:,} judged rows.",
-                evidence={"n_rows": result.n_rows},
-                remedy="Judge on more rows, or set a smaller min_denominator and mind the wide intervals.",
-            )
-        )
-    carried = [at for at in thresholds if result.gap_low[at] > result.limits[at] and np.isfinite(result.gap[at])]
-    if carried:
-        at = int(carried[-1])
-        found.append(
-            Finding(
-                code="DLS362",
-                severity="warning",
-                sentence=(
-                    f"Limits did not carry over: thresholds found for a gap of at most {result.limits[at]:.3f} on"
-                    f" {result.n_fit:,} rows leave {result.gap[at]:.3f} ({result.level:.0%} interval"
-                    f" {result.gap_low[at]:.3f} to {result.gap_high[at]:.3f}) on the {result.n_rows:,} others."
-                ),
-                evidence={"points": [int(place) for place in carried]},
-                remedy="Read the judged gap, not the limit, and find thresholds on more rows.",
-            )
-        )
-    n, selected = result.counts[..., N], result.counts[..., SELECTED]
-    one_sided = [
-        int(at)
-        for at in range(1, len(result))
-        if selected[at].sum() in (0, n[at].sum()) and 0 < selected[0].sum() < n[0].sum()
-    ]
-    if one_sided:
-        at = one_sided[-1]
-        whom = "nobody" if selected[at].sum() == 0 else "everybody"
-        found.append(
-            Finding(
-                code="DLS363",
-                severity="warning",
-                sentence=f"{_sentence(result.names[at])}: gives {result.positive!r} to {whom}. No gap is left because"
-                " nothing is decided.",
-                evidence={
-                    "points": one_sided,
-                    "share_of_class_1": float(result.counts[0, :, POSITIVE].sum() / n[0].sum()),
-                },
-                remedy="Choose a point with a larger gap, or a better model.",
-            )
-        )
-    return found
+    def _interval(self) -> str:
+        return f"{100 * self.level:g} % interval"
 
 
-def _sentence(words: str) -> str:
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def opened(words: str) -> str:
+    """Return words as the begin of a sentence."""
     return words[:1].upper() + words[1:]

@@ -1,4 +1,4 @@
-"""When long work has to end, and whole numbers that callers gave; reading this needs no torch."""
+"""When long work has to end, how far it is, and whole numbers that callers gave; reading this needs no torch."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import numbers
 import operator
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
 from dlstudio.errors import DLStudioError
 
-__all__ = ["OVER", "Cancel", "Halted", "Limit", "counted", "whole_number"]
+__all__ = ["OVER", "Cancel", "Halted", "Limit", "bar", "counted", "whole_number"]
 
 _T = TypeVar("_T")
 OVER = "s allowed were over"
@@ -97,22 +98,42 @@ def whole_number(name: str, given: Any, least: int, remedy: str = "Leave it out 
     return operator.index(given)
 
 
-def counted(items: Sequence[_T], progress: bool | Callable[[int, int], None], unit: str) -> Iterator[_T]:
-    """Go through items; show a bar once that takes more than a moment, or call `progress` with items done and all.
+@contextmanager
+def bar(
+    progress: bool | Callable[[int, int], None], total: int, unit: str, doing: str
+) -> Iterator[Callable[[int], object]]:
+    """Show how far work is once it takes more than a moment, or call `progress` with what is done and all.
 
     Args:
-        items: what is gone through.
         progress: whether to show a bar, or the function to call.
-        unit: what an item is.
+        total: how many there are.
+        unit: of what.
+        doing: what is done with them, the bar's title.
+
+    Yields:
+        A function to call with how many are done.
+
+    Example:
+        >>> with bar(progress, len(epochs), "epoch", "Training") as tell:
+        ...     for done, epoch in enumerate(epochs, start=1):
+        ...         train(epoch)
+        ...         tell(done)
     """
     if callable(progress):
-        for done, item in enumerate(items):
-            progress(done, len(items))
-            yield item
-        progress(len(items), len(items))
+        yield lambda done: progress(done, total)
     elif not progress:
-        yield from items
+        yield lambda done: None
     else:
         from tqdm.auto import tqdm
 
-        yield from tqdm(items, unit=unit, desc="Explaining", delay=1.0, leave=False)
+        with tqdm(total=total, unit=unit, desc=doing, delay=1.0, leave=False) as shown:
+            yield lambda done: shown.update(done - shown.n)
+
+
+def counted(items: Sequence[_T], progress: bool | Callable[[int, int], None], unit: str, doing: str) -> Iterator[_T]:
+    """Go through items behind a `bar`, told before each item and at the end."""
+    with bar(progress, len(items), unit, doing) as tell:
+        for done, item in enumerate(items):
+            tell(done)
+            yield item
+        tell(len(items))

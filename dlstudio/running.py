@@ -1,4 +1,4 @@
-"""Run a method over rows within memory and time: batches that shrink, a bar, a way out."""
+"""Run work over rows within memory and time: batches that shrink, a bar, a way out."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TypeVar
 import torch
 
 from dlstudio.errors import DLStudioError
-from dlstudio.explain.limits import Cancel, Halted, Limit, whole_number
+from dlstudio.limits import Cancel, Halted, Limit, bar, whole_number
 
 __all__ = ["Cancel", "Halted", "Runner", "default_batch", "memory_named", "no_memory", "out_of_memory"]
 
@@ -35,6 +35,7 @@ class Runner:
         max_seconds: stop after this time; what is finished by then is kept.
         progress: show a bar when the work takes longer than a moment, or a function called with rows done and all.
         cancel: an event; once set, the work ends after the batch under way.
+        doing: the title of the bar.
     """
 
     def __init__(
@@ -44,10 +45,11 @@ class Runner:
         max_seconds: float | None = None,
         progress: bool | Callable[[int, int], None] = True,
         cancel: Cancel | None = None,
+        doing: str = "Explaining",
     ) -> None:
         self.max_batch = whole_number("max_batch", max_batch, 1, "Try max_batch=1024.")
         self.stopped = ""
-        self._progress = progress
+        self._progress, self._doing = progress, doing
         self._limit = Limit(max_seconds, cancel)
         self._rate: float | None = None
         """Evaluations a second of the batch before; None to begin with."""
@@ -92,8 +94,7 @@ class Runner:
         done: list[_T] = []
         at = 0
         halted: Halted | None = None
-        tell = self._bar(n_rows)
-        try:
+        with bar(self._progress, n_rows, "row", self._doing) as tell:
             while at < n_rows:
                 size = min(max(1, self.max_batch // max(1, width)), self._affordable(width))
                 rows = slice(at, min(n_rows, at + size))
@@ -111,9 +112,7 @@ class Runner:
                     continue
                 self._rate = (rows.stop - at) * width / max(1e-6, time.monotonic() - started)
                 at = rows.stop
-                tell(at, n_rows)
-        finally:
-            tell(-1, n_rows)
+                tell(at)
         if halted is not None and not done and not further:
             raise DLStudioError(
                 "at least one batch of rows to be finished",
@@ -138,32 +137,13 @@ class Runner:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
-    def _bar(self, n_rows: int) -> Callable[[int, int], None]:
-        """Return a function that shows rows done; -1 takes the bar away."""
-        if callable(self._progress):
-            asked = self._progress
-            return lambda done, total: asked(done, total) if done >= 0 else None
-        if not self._progress:
-            return lambda done, total: None
-        from tqdm.auto import tqdm
-
-        bar = tqdm(total=n_rows, unit="row", desc="Explaining", delay=1.0, leave=False)
-
-        def show(done: int, total: int) -> None:
-            if done < 0:
-                bar.close()
-            else:
-                bar.update(done - bar.n)
-
-        return show
-
 
 def no_memory(error: BaseException) -> DLStudioError:
     """Build the error for a model that does not even fit a single row."""
     return DLStudioError(
         "memory for a single row",
         (str(error).splitlines() or ["none left"])[0][:200],
-        "Explain smaller inputs, take fewer n_steps or n_samples, or use a machine with more memory.",
+        "Take smaller inputs, fewer n_steps or n_samples, or a machine with more memory.",
     )
 
 

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from dlstudio.errors import DLStudioError
-from dlstudio.explain.limits import OVER, Halted, Limit, counted, whole_number
-from dlstudio.explain.running import Runner, memory_named
+from dlstudio.limits import OVER, Halted, Limit, counted, whole_number
+from dlstudio.running import Runner, memory_named
 
 
 class Clock:
@@ -142,6 +142,7 @@ def test_what_is_no_event_is_refused() -> None:
 
 def test_steps_are_counted_before_each_and_at_the_end() -> None:
     told: list[tuple[int, int]] = []
-    assert list(counted("ab", lambda *at: told.append(at), "letter")) == ["a", "b"]
+    assert list(counted("ab", lambda *at: told.append(at), "letter", "Reading")) == ["a", "b"]
     assert told == [(0, 2), (1, 2), (2, 2)]
-    assert list(counted("ab", True, "letter")) == list(counted("ab", False, "letter")) == ["a", "b"]
+    for shown in (True, False):
+        assert list(counted("ab", shown, "letter", "Reading")) == ["a", "b"]
