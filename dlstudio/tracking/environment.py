@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 from importlib import metadata
@@ -18,11 +19,13 @@ from typing import Any
 from dlstudio.tracking import detached
 
 MAX_DIFF_BYTES = 5 * 2**20
+MAX_CELLS_BYTES = 2**20
+"""Of notebook cells that are kept with a run; the latest of more."""
 
 
-def _git(*arguments: str) -> str | None:
+def _git(*arguments: str, cwd: str | None = None) -> str | None:
     try:
-        done = subprocess.run(["git", *arguments], capture_output=True, timeout=20, check=False)
+        done = subprocess.run(["git", *arguments], capture_output=True, timeout=20, check=False, cwd=cwd)
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.decode("utf-8", "replace") if done.returncode == 0 else None
@@ -61,10 +64,57 @@ def capture(folder: Path) -> None:
 
 
 def capture_in_background(folder: Path) -> None:
-    """Start `capture` of the current working directory in a process of its own."""
+    """Start `capture` of the current working directory in a process of its own; a notebook's cells are kept at once."""
     # A run without this record is better than no run.
     with contextlib.suppress(OSError):
+        capture_cells(folder)
         detached.start("dlstudio.tracking.environment", str(folder))
+
+
+def capture_cells(folder: Path) -> None:
+    """Write ``cells.json``: what has been executed in this notebook so far, the running cell included.
+
+    Nothing is written outside IPython. Of more than `MAX_CELLS_BYTES` the latest cells are kept.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    if shell is None:
+        return
+    # `In[0]` is always empty: IPython counts cells from 1.
+    executed = [(number, str(source)) for number, source in enumerate(shell.user_ns.get("In", ())) if number]
+    kept: list[dict[str, Any]] = []
+    room = MAX_CELLS_BYTES
+    for number, source in reversed(executed):
+        room -= len(source.encode("utf-8", "replace"))
+        if room < 0:
+            break
+        kept.insert(0, {"number": number, "source": source})
+    (folder / "cells.json").write_text(
+        json.dumps({"cells": kept, "n_left_out": len(executed) - len(kept)}, indent=1), encoding="utf-8"
+    )
+
+
+def changed_between(cwd: str, commit: str, other: str) -> dict[str, tuple[int, int]] | None:
+    """Return how many lines each file has more and less in `other`; None where git does not know the commits.
+
+    Args:
+        cwd: a folder of the checkout.
+        commit, other: full names of commits.
+
+    Example:
+        >>> changed_between("/work", "1f0c...", "93ab...")
+        {'train.py': (12, 3)}
+    """
+    if not all(re.fullmatch(r"[0-9a-f]{40,64}", name) for name in (commit, other)):
+        return None
+    told = _git("diff", "--numstat", "-z", "--no-renames", "--no-ext-diff", "--no-textconv", commit, other, cwd=cwd)
+    if told is None:
+        return None
+    lines = (line.split("\t", 2) for line in told.split("\0") if line)
+    # A binary file has "-" for its lines.
+    return {path: (int(more) if more != "-" else 0, int(less) if less != "-" else 0) for more, less, path in lines}
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 from collections.abc import Callable, Mapping
@@ -11,12 +12,16 @@ from typing import Any
 import torch
 
 from dlstudio.errors import DLStudioError
+from dlstudio.runs.folder import write_json
 from dlstudio.training import checkpoint, rng
 from dlstudio.training.alone import Alone
 from dlstudio.training.recipe import Recipe
 from dlstudio.training.setup import Parts
 
 __all__ = ["Position", "Saver"]
+
+FACTS = ("name", "task", "fingerprint", "n_parameters")
+"""Of data and model, what ``data.json`` in the run's folder tells."""
 
 
 @dataclasses.dataclass
@@ -62,6 +67,12 @@ class Saver:
             "data": checkpoint.describe_data(parts.dataset),
             "torch": str(torch.__version__),
         }
+        if ranks.rank == 0:
+            n_parameters = sum(parameter.numel() for parameter in parts.module.parameters())
+            with contextlib.suppress(OSError):  # the first checkpoint warns of the same disk
+                # Beside the checkpoints: whoever compares a thousand runs cannot open them for this.
+                facts = {**self._description["data"], "n_parameters": n_parameters}
+                write_json(folder / "data.json", {k: v for k, v in facts.items() if k in FACTS})
 
     def save_best(self, at: Position, metrics: Mapping[str, float]) -> None:
         """Save the weights alone, with the metrics they reached."""

@@ -1,0 +1,295 @@
+"""`compare`: which variant is better, and whether that is more than a lucky seed."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from dlstudio.compare.examples import Answers, contrast_rows
+from dlstudio.compare.gather import Gathered, gather, names_of
+from dlstudio.compare.metrics import base_name
+from dlstudio.compare.of_runs import default_metric, measured, rows_of, same_rows
+from dlstudio.compare.pairs import chosen_pairs, concluded, contrast_seeds, pairing_of, with_interval
+from dlstudio.compare.result import Comparison, Variant
+from dlstudio.compare.values import answers_of, repeated, row_metric
+from dlstudio.compare.variants import Group, group, repetitions_of
+from dlstudio.errors import DLStudioError, unknown_name
+from dlstudio.runs.run import Run
+from dlstudio.training.directions import direction_of
+
+__all__ = ["compare"]
+
+MOST_BY_EXAMPLE = 20
+"""Variants of one run each up to which their predictions are read without being asked for."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Asked:
+    """The options of `compare`, as given."""
+
+    metric: Any
+    by: str
+    direction: str | None
+    margin: float | None
+    level: float
+    reference: str | None
+    value: str
+    seed: int
+
+    def comparison(self, metric: str, variants: Sequence[Variant], pairing: str, **more: Any) -> Comparison:
+        return Comparison(
+            metric=metric, direction=direction_of(metric, self.direction), level=self.level, margin=self.margin,
+            by=self.by, reference=self.reference, value=self.value, seed=self.seed, variants=tuple(variants),
+            comparisons=(), pairing=pairing, **more,
+        )  # fmt: skip
+
+
+def compare(
+    what: Any = None,
+    *,
+    metric: str | Callable[[Any, Any], float] | None = None,
+    by: str | None = None,
+    y_true: Any = None,
+    direction: str | None = None,
+    margin: float | None = None,
+    level: float = 0.95,
+    reference: str | None = None,
+    value: str = "last",
+    seed: int = 0,
+) -> Comparison:
+    """Compare variants over their seeds, or models on the same rows, and say what is shown and what is not.
+
+    Variants are compared seed by seed where they share seeds: by every way to flip the signs of the differences where
+    there are enough of them, else by Student's t. p-values are adjusted for all pairs by Holm's method.
+
+    Args:
+        what: a mapping of variant to its seeds' values (a sequence, or a mapping of seed to value), to its runs, or,
+            with `y_true`, to its predictions; a sequence of runs, names or MLflow ids; an MLflow filter such as
+            ``"params.model = 'mlp'"``, over all experiments; None for all runs of the home.
+        metric: what to compare, such as ``"val/auc"``; with `y_true` also a function of (y_true, predictions). None
+            takes the validation loss of runs, and what suits the predictions.
+        by: what makes a variant: None for the recipe's `variant` or else whatever settings differ beside the seed; a
+            setting, tag or parameter; ``"example"`` to compare runs with each other, row by row of their stored
+            predictions. Variants of one run each are compared so unasked where all stored predictions of the same rows.
+        y_true: (n,) targets of the predictions in `what`.
+        direction: ``"max"`` or ``"min"``, which is better; None infers it from the metric's name.
+        margin: the largest difference that does not matter. With it variants can be shown to be equivalent.
+        level: of confidence, of all verdicts together.
+        reference: a variant to compare all others with; None compares all pairs.
+        value: of a run, the ``"last"`` or the ``"best"`` value of the metric. The best of many is a lucky one: compare
+            by it only what was evaluated equally often.
+        seed: of whatever is drawn.
+
+    Returns:
+        The comparison; runs that could not be used are named in `left_out` with the reason.
+
+    Raises:
+        DLStudioError: there is nothing to compare, a name is unknown (the nearest is suggested), a value is no number,
+            or the metric's name does not say which way is better.
+
+    Example:
+        >>> c = dls.compare(metric="val/auc", by="variant")
+        >>> c.pairs.query("verdict == 'better'")
+        >>> dls.compare({"A": scores_a, "B": scores_b}, y_true=y, metric="auc").pairs.p_value
+    """
+    if value not in ("last", "best"):
+        raise unknown_name("value", value, ("last", "best"))
+    if margin is not None and not (isinstance(margin, int | float) and margin > 0 and math.isfinite(margin)):
+        raise DLStudioError("a margin above 0", f"{margin=}", "Give the largest difference that does not matter.")
+    if not 0 < level < 1:
+        raise DLStudioError("a level of confidence between 0 and 1", f"{level=}", "Try level=0.95.")
+    asked = _Asked(
+        metric=metric, by=by or "variant", direction=direction, margin=margin, level=level, reference=reference,
+        value=value, seed=seed,
+    )  # fmt: skip
+    labelled = isinstance(what, Mapping)
+    if y_true is not None:
+        if not labelled:
+            raise DLStudioError("a mapping of variant to predictions beside y_true", f"{what!r:.80}", "Name them.")
+        return _of_predictions(what, y_true, asked)
+    if callable(metric):
+        raise DLStudioError("the name of a metric", f"{metric!r:.80}", "A function needs predictions and y_true.")
+    if labelled and not any(_holds_runs(one) for one in what.values()):
+        return _of_values(what, asked)
+    if labelled:
+        return _of_runs([run for runs in what.values() for run in _listed(runs)], asked, what)
+    return _of_runs(what, asked)
+
+
+def _holds_runs(item: Any) -> bool:
+    return isinstance(item, Run) or (isinstance(item, list | tuple) and any(isinstance(one, Run) for one in item))
+
+
+def _listed(item: Any) -> list[Any]:
+    return [item] if isinstance(item, Run) else list(item)
+
+
+def _of_values(what: Mapping[Any, Any], asked: _Asked) -> Comparison:
+    found, left_out, named = repeated(what)
+    metric = str(asked.metric or "value")
+    if asked.metric is None and asked.direction is None:
+        asked = dataclasses.replace(asked, direction="max")
+    variants = [
+        Variant(name=name, seeds=tuple(values), values=tuple(values.values()), n=len(values), runs=("",) * len(values))
+        for name, values in found.items()
+    ]
+    notes = []
+    lengths = {len(list(one)) for one in what.values()}
+    if len(found) > 1 and not named:
+        if len(lengths) == 1:
+            notes.append("Values were compared place by place: those at one place are taken to be of the same seed.")
+        else:
+            unknown = {one.name: dataclasses.replace(one, seeds=(None,) * one.n) for one in variants}
+            variants = list(unknown.values())
+            notes.append("There are different numbers of values, so they were compared without pairing seeds.")
+    records: list[dict[str, Any]] = [
+        {"name": one.name, "key": "", "variant": one.name, "seed": s, "status": "", "value": v, "config": {},
+         "metrics": {}, "measures": {}, "data": "", "fingerprint": ""}
+        for one in variants for s, v in zip(one.seeds, one.values, strict=True)
+    ]  # fmt: skip
+    if asked.metric is None:
+        notes.append("More was taken to be better: pass direction='min' where it is not.")
+    return _by_seeds(metric, variants, asked, notes, left_out=tuple(left_out), run_records=tuple(records))
+
+
+def _of_predictions(what: Mapping[Any, Any], y_true: Any, asked: _Asked) -> Comparison:
+    target, given = answers_of(what, y_true, asked.metric)
+    task = "regression" if target.dtype.kind == "f" else "binary" if target.max() < 2 else "multiclass"
+    if callable(asked.metric):
+        name = getattr(asked.metric, "__name__", "metric")
+        return _by_rows(name, asked.metric, target, given, [Variant(name=key) for key in given], asked)
+    metric = row_metric(asked.metric, task, given)
+    return _by_rows(asked.metric or metric, metric, target, given, [Variant(name=key) for key in given], asked)
+
+
+def _of_runs(what: Any, asked: _Asked, labels: Mapping[Any, Any] | None = None) -> Comparison:
+    runs, skipped = gather(what)
+    metric = str(asked.metric) if asked.metric is not None else default_metric(runs)
+    known = {*names_of(runs, "metrics"), *names_of(runs, "measures")}
+    if metric not in known and not (asked.by == "example" and asked.metric is not None):
+        raise unknown_name("metric", metric, known)
+    direction_of(metric, asked.direction)  # before anything slow
+    if labels is None:
+        groups = group(runs, "run" if asked.by == "example" else asked.by)
+    else:
+        at = {one.key: one for one in runs}
+        groups = [
+            Group(name=str(name), runs=tuple(at.pop(run.key) for run in _listed(members) if run.key in at))
+            for name, members in labels.items()
+        ]
+    repeats = repetitions_of(groups)
+    values, left_out = measured(groups, repeats, metric, asked.value, asked.direction)
+    left_out = [*skipped, *left_out]
+    usable = [dataclasses.replace(one, runs=tuple(r for r in one.runs if r.key in values)) for one in groups]
+    if not values and asked.by != "example":
+        why = "; ".join(f"{name}: {reason}" for name, reason in left_out[:3])
+        raise DLStudioError(f"runs with {metric}", f"{len(runs)} without ({why})", "Wait for them, or choose a metric.")
+    every = sorted({seed for seed in repeats.values() if seed is not None}, key=_order)
+    variants = [_variant(one, values, repeats, every) for one in usable]
+    records = tuple(
+        _record(one.name, run, repeats[run.key], values.get(run.key, math.nan)) for one in groups for run in one.runs
+    )
+    more: dict[str, Any] = {"left_out": tuple(left_out), "run_records": records}
+    alone = len(usable) > 1 and all(len(one.runs) == 1 for one in usable)
+    notes: list[str] = []
+    if asked.by == "example" or (alone and asked.by == "variant" and len(usable) <= MOST_BY_EXAMPLE):
+        try:
+            return _same_rows(metric, usable, variants, asked, more)
+        except DLStudioError as error:
+            if asked.by == "example":
+                raise
+            notes.append(f"They were not compared row by row: {error.got}.")
+    return _by_seeds(metric, variants, asked, notes, **more)
+
+
+def _same_rows(
+    metric: str, groups: Sequence[Group], variants: Sequence[Variant], asked: _Asked, more: Mapping[str, Any]
+) -> Comparison:
+    if any(len(one.runs) != 1 for one in groups):
+        empty = next(one.name for one in groups if len(one.runs) != 1)
+        why = next((reason for name, reason in more["left_out"] if name == empty), "no run of it can be used")
+        raise DLStudioError("one run of each variant", f"{empty!r} ({why})", "Leave it out.")
+    split = metric.split("/")[0] if metric.split("/")[0] in ("val", "test") and "/" in metric else "test"
+    stored = {one.name: rows_of(one.runs[0], split) for one in groups}
+    first = same_rows(stored)
+    given = {name: Answers(y_pred=one.y_pred, y_score=one.y_score) for name, one in stored.items()}
+    of_rows = row_metric(metric, first.task, given)
+    shown = metric if "/" in metric else f"{split}/{base_name(metric)}"
+    notes = [
+        f"They were compared row by row, by their stored predictions of the {len(first.rows):,} {split} rows of"
+        f" {first.data or 'the data'}, which are those of each run's best weights."
+    ]
+    more = {**more, "data": first.data, "split": split}
+    return _by_rows(shown, of_rows, first.y_true, given, variants, asked, notes, **more)
+
+
+def _by_seeds(
+    metric: str, variants: Sequence[Variant], asked: _Asked, notes: Sequence[str] = (), **more: Any
+) -> Comparison:
+    variants = [with_interval(one, asked.level) for one in variants]
+    if all(None not in one.seeds for one in variants):
+        known = {seed for one in variants for seed in (*one.seeds, *one.missing_seeds) if seed is not None}
+        every = sorted(known, key=_order)
+        variants = [
+            dataclasses.replace(one, missing_seeds=tuple(seed for seed in every if seed not in one.seeds))
+            for one in variants
+        ]  # fmt: skip
+    pairing = pairing_of(variants)
+    comparison = asked.comparison(metric, variants, pairing, **more)
+    pairs, n_pairs = chosen_pairs(variants, asked.reference, comparison.direction)
+    contrasts = contrast_seeds(
+        variants, pairs, pairing, level=asked.level, n_comparisons=max(n_pairs, 1), seed=asked.seed
+    )
+    return concluded(comparison, pairs, contrasts, n_pairs, [*notes, *_alone(variants)])
+
+
+def _by_rows(
+    name: str, metric: Any, y_true: Any, given: Mapping[str, Answers], variants: Sequence[Variant], asked: _Asked,
+    notes: Sequence[str] = (), **more: Any,
+) -> Comparison:  # fmt: skip
+    pairs, n_pairs = chosen_pairs(variants, asked.reference, "max")
+    assessed, contrasts = contrast_rows(metric, y_true, given, pairs, level=asked.level, seed=asked.seed)
+    variants = [
+        dataclasses.replace(
+            one, values=(assessed[one.name].value,), seeds=one.seeds[:1] or (None,), mean=assessed[one.name].value,
+            low=assessed[one.name].low, high=assessed[one.name].high, n=len(y_true), missing_seeds=(),
+        )
+        for one in variants
+    ]  # fmt: skip
+    comparison = asked.comparison(name, variants, "example", **more)
+    return concluded(comparison, pairs, contrasts, n_pairs, [*notes, *_alone(variants)])
+
+
+def _alone(variants: Sequence[Variant]) -> list[str]:
+    return [f"There is one variant only, {variants[0].name}: nothing to compare it with."] if len(variants) == 1 else []
+
+
+def _order(seed: int | str) -> tuple[bool, int, str]:
+    return isinstance(seed, str), seed if isinstance(seed, int) else 0, str(seed)
+
+
+def _variant(
+    one: Group, values: Mapping[str, float], repeats: Mapping[str, int | str | None], every: Sequence[int | str]
+) -> Variant:
+    seeds = tuple(repeats[run.key] for run in one.runs)
+    shared = {}
+    if one.runs:
+        first = one.runs[0].config
+        shared = {name: v for name, v in first.items() if all(run.config.get(name) == v for run in one.runs[1:])}
+    steps = sorted({run.n_steps for run in one.runs if run.n_steps is not None})
+    return Variant(
+        name=one.name, seeds=seeds, values=tuple(values[run.key] for run in one.runs),
+        runs=tuple(run.key for run in one.runs), n=len(one.runs), config=shared, mixed=one.mixed,
+        missing_seeds=tuple(seed for seed in every if seed not in seeds), n_steps=tuple(steps),
+        fingerprints=tuple(sorted({run.fingerprint for run in one.runs if run.fingerprint})),
+    )  # fmt: skip
+
+
+def _record(variant: str, run: Gathered, seed: int | str | None, value: float) -> dict[str, Any]:
+    return {
+        "name": run.name, "key": run.key, "variant": variant, "seed": seed, "status": run.status,
+        "value": value, "config": dict(run.config), "metrics": dict(run.metrics), "measures": dict(run.measures),
+        "data": run.data, "fingerprint": run.fingerprint,
+    }  # fmt: skip

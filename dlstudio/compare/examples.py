@@ -1,0 +1,261 @@
+"""Two models on the same rows: McNemar, DeLong, Student's t over rows, and the paired bootstrap for any metric."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dlstudio import stats
+from dlstudio.compare.metrics import auc_rows, base_name, metric_of_rows, row_losses
+from dlstudio.repetitions import POWER, Contrast
+
+__all__ = ["Answers", "Assessed", "contrast_rows", "mcnemar_p", "rows_needed"]
+
+Array = npt.NDArray[Any]
+Metric = str | Callable[[Array, Array], float]
+
+N_DRAWS, N_DRAWS_OF_MANY, MANY = 2_000, 500, 20_000
+MOST_ROWS = 10_000_000
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Answers:
+    """What one model said of rows: classes (n,) int64 or quantities (n,), and probabilities where it gave them."""
+
+    y_pred: Array
+    y_score: Array | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Assessed:
+    """A metric of one model, with its interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def contrast_rows(
+    metric: Metric,
+    y_true: Array,
+    given: Mapping[str, Answers],
+    pairs: Sequence[tuple[str, str]],
+    *,
+    level: float = 0.95,
+    seed: int = 0,
+) -> tuple[dict[str, Assessed], list[Contrast]]:
+    """Assess models on the same rows, and contrast them in pairs.
+
+    Accuracies are contrasted by McNemar's test, areas under the ROC curve by DeLong's, means over rows (log loss, Brier
+    score, absolute and squared errors) by Student's t, and all else by the bootstrap of rows. All of them speak of rows
+    like these, drawn independently, and of these models as they are trained.
+
+    Args:
+        metric: a name, with or without the part of the data before it; or a function of (y_true, y_pred), which gets
+            probabilities in place of classes where there are any.
+        y_true: (n,) class indices or quantities.
+        given: by model.
+        pairs: (variant, reference), names of `given`.
+        level: of confidence.
+        seed: of the bootstrap.
+
+    Returns:
+        Every model's metric, and a contrast for each pair. Effect sizes are in units of the spread that one row adds.
+    """
+    if isinstance(metric, str):
+        name = base_name(metric)
+        if name == "accuracy":
+            right = {key: answers.y_pred == y_true for key, answers in given.items()}
+            return {key: _share(hits, level) for key, hits in right.items()}, [
+                _mcnemar(right[a], right[b], level) for a, b in pairs
+            ]
+        if name == "auc" and all(answers.y_score is not None for answers in given.values()):
+            found = {key: auc_rows(y_true, np.asarray(answers.y_score)) for key, answers in given.items()}
+            return {key: _normal(value, rows, level) for key, (value, rows) in found.items()}, [
+                _delong(found[a], found[b], level) for a, b in pairs
+            ]
+        rows = {key: row_losses(name, y_true, answers.y_pred, answers.y_score) for key, answers in given.items()}
+        means = {key: one for key, one in rows.items() if one is not None}
+        if len(means) == len(rows):
+            return {key: _mean(one, level) for key, one in means.items()}, [
+                _of_means(means[a] - means[b], level) for a, b in pairs
+            ]
+    return _bootstrap(metric, y_true, given, pairs, level, seed)
+
+
+def mcnemar_p(b: int, c: int) -> float:
+    """Return McNemar's exact mid-p-value of `b` rows that only one model gets right and `c` that only the other does.
+
+    References:
+        Fagerland, Lydersen and Laake, The McNemar test for binary matched-pairs data: mid-p and asymptotic are better
+        than exact conditional (2013).
+    """
+    from scipy.special import bdtr
+
+    n, k = b + c, min(b, c)
+    if n == 0 or b == c:
+        return 1.0
+    below = float(bdtr(k - 1, n, 0.5)) if k else 0.0
+    return min(1.0, below + float(bdtr(k, n, 0.5)))
+
+
+def rows_needed(contrast: Contrast, size: float | None, level: float, n_comparisons: int) -> int | None:
+    """Return how many rows would show a difference of `size` (None for the one observed) with a power of 80 %.
+
+    None where it would be more than ten millions, or the error or the difference is unknown or 0.
+    """
+    from scipy.special import ndtri
+
+    size = abs(float(contrast.difference)) if size is None else size
+    spread = float(contrast.spread)
+    if not (size > 0 and spread > 0):
+        return None
+    needed = ((float(ndtri(1 - (1 - level) / n_comparisons / 2)) + float(ndtri(POWER))) * spread / size) ** 2
+    return math.ceil(needed) if needed <= MOST_ROWS else None
+
+
+def _mcnemar(right: Array, other: Array, level: float) -> Contrast:
+    n, b, c = len(right), int((right & ~other).sum()), int((~right & other).sum())
+    # Bonett and Price (2012): as if one more row of each kind had been seen, so that the error is never 0.
+    p, q = (b + 1) / (n + 2), (c + 1) / (n + 2)
+    error = math.sqrt((p + q - (p - q) ** 2) / (n + 2))
+    return _contrast((b - c) / n, _difference_interval(b, c, n, level), mcnemar_p(b, c), error, n, "McNemar")
+
+
+def _difference_interval(b: int, c: int, n: int, level: float) -> tuple[float, float]:
+    """An interval of (b - c) / n that leaves out 0 exactly where McNemar's test says so.
+
+    The difference is the share of rows that differ, times twice what either model has of these less one; the limits of
+    the two shares join as those of independent estimates do (Zou and Donner, 2008).
+    """
+    differ = (b + c) / n
+    few, many = (float(end) for end in stats.wilson(b + c, n, level))
+    if not b + c:
+        return -many, many
+    share, ends = b / (b + c), _mid_p_interval(b, b + c, level)
+    found = []
+    for sign, end in zip((-1, 1), ends, strict=True):
+        tilt = 2 * share - 1
+        spare = differ - few if sign * tilt < 0 else many - differ
+        limit = differ * tilt + sign * math.hypot(2 * differ * (share - end), tilt * spare)
+        least = (2 * end - 1) * few
+        # `end` is on one side of a half where the test rejects, on the other where it does not; so is the limit.
+        found.append(limit if (limit > 0) == (least > 0) and least else least)
+    return found[0], found[1]
+
+
+def _mid_p_interval(k: int, n: int, level: float) -> tuple[float, float]:
+    """The shares whose mid-p test does not reject k of n."""
+    from scipy.optimize import brentq
+    from scipy.special import bdtr
+
+    tail = (1 - level) / 2
+    below = lambda p: (bdtr(k - 1, n, p) if k else 0.0) / 2 + bdtr(k, n, p) / 2  # noqa: E731
+    low = 0.0 if not k else float(brentq(lambda p: 1 - below(p) - tail, 0, 1, xtol=1e-12))
+    high = 1.0 if k == n else float(brentq(lambda p: below(p) - tail, 0, 1, xtol=1e-12))
+    return low, high
+
+
+def _delong(found: tuple[float, Array], other: tuple[float, Array], level: float) -> Contrast:
+    from scipy.special import ndtr
+
+    difference = found[0] - other[0]
+    error = float(np.sqrt(((found[1] - other[1]) ** 2).sum()))
+    if not error > 1e-12:
+        p = 1.0 if abs(difference) < 1e-12 else math.nan
+    else:
+        p = float(2 * ndtr(-abs(difference) / error))
+    half = _z(level) * error
+    return _contrast(difference, (difference - half, difference + half), p, error, len(found[1]), "DeLong")
+
+
+def _of_means(rows: Array, level: float) -> Contrast:
+    from scipy.special import stdtr
+
+    n, mean = len(rows), float(rows.mean())
+    if n < 2:
+        return _contrast(mean, (math.nan, math.nan), math.nan, math.nan, n, "paired t")
+    variance = float(rows.var(ddof=1))
+    error = math.sqrt(variance / n)
+    p = float(2 * stdtr(n - 1, -abs(mean) / error)) if error else 1.0 if not mean else math.nan
+    low, high = stats.mean_interval(mean, variance, n, level)
+    return _contrast(mean, (float(low), float(high)), p, error, n, "paired t")
+
+
+def _bootstrap(
+    metric: Metric,
+    y_true: Array,
+    given: Mapping[str, Answers],
+    pairs: Sequence[tuple[str, str]],
+    level: float,
+    seed: int,
+) -> tuple[dict[str, Assessed], list[Contrast]]:
+    generator, n = np.random.default_rng(seed), len(y_true)
+    n_draws = N_DRAWS if n <= MANY else N_DRAWS_OF_MANY
+    at = {key: place for place, key in enumerate(given)}
+    whole = np.array([_measured(metric, y_true, answers, slice(None)) for answers in given.values()])
+    draws = np.empty((n_draws, len(given)))
+    for number in range(n_draws):
+        rows = generator.integers(0, n, n)
+        draws[number] = [_measured(metric, y_true, answers, rows) for answers in given.values()]
+    low, high = stats.percentiles(draws, level)
+    assessed = {
+        key: Assessed(value=float(whole[k]), low=float(low[k]), high=float(high[k])) for key, k in at.items()
+    }  # fmt: skip
+    found = []
+    for a, b in pairs:
+        apart = draws[:, at[a]] - draws[:, at[b]]
+        apart = apart[~np.isnan(apart)]
+        p, error = math.nan, math.nan
+        if len(apart) > 1:
+            p = min(1.0, 2 * (1 + min((apart <= 0).sum(), (apart >= 0).sum())) / (1 + len(apart)))
+            error = float(apart.std(ddof=1))
+        ends = stats.percentiles(apart, level) if len(apart) > 1 else (math.nan, math.nan)
+        difference = float(whole[at[a]] - whole[at[b]])
+        found.append(_contrast(difference, (float(ends[0]), float(ends[1])), p, error, n, "paired bootstrap"))
+    return assessed, found
+
+
+def _measured(metric: Metric, y_true: Array, answers: Answers, rows: Any) -> float:
+    score = None if answers.y_score is None else answers.y_score[rows]
+    if callable(metric):
+        return float(metric(y_true[rows], answers.y_pred[rows] if score is None else score))
+    return metric_of_rows(base_name(metric), y_true[rows], answers.y_pred[rows], score)
+
+
+def _contrast(difference: float, ends: tuple[float, float], p: float, error: float, n: int, test: str) -> Contrast:
+    spread = error * math.sqrt(n)
+    effect = [part / spread if spread > 0 else math.nan for part in (difference, *ends)]
+    parts = [difference, *ends, p, *effect, spread, error, max(n - 1.0, math.nan if n < 2 else 1.0)]
+    names = (
+        "difference", "low", "high", "p_value", "effect_size", "effect_low", "effect_high", "spread", "error", "freedom"
+    )  # fmt: skip
+    arrays = {name: np.asarray(part, dtype=np.float64) for name, part in zip(names, parts, strict=True)}
+    return Contrast(**arrays, n=n, n_other=n, test=test)
+
+
+def _share(right: Array, level: float) -> Assessed:
+    low, high = stats.wilson(right.sum(), len(right), level)
+    return Assessed(value=float(right.mean()), low=float(low), high=float(high))
+
+
+def _normal(value: float, rows: Array, level: float) -> Assessed:
+    half = _z(level) * float(np.sqrt((rows**2).sum()))
+    return Assessed(value=value, low=max(value - half, 0.0), high=min(value + half, 1.0))
+
+
+def _mean(rows: Array, level: float) -> Assessed:
+    variance = rows.var(ddof=1) if len(rows) > 1 else np.nan
+    low, high = stats.mean_interval(rows.mean(), variance, len(rows), level)
+    return Assessed(value=float(rows.mean()), low=float(low), high=float(high))
+
+
+def _z(level: float) -> float:
+    from scipy.special import ndtri
+
+    return float(ndtri(0.5 + level / 2))

@@ -1,0 +1,151 @@
+"""Which runs repeat one variant: by a label, a setting, or whatever differs between configs beside the seed."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from dlstudio.compare.gather import Gathered, names_of
+from dlstudio.errors import unknown_name
+
+__all__ = ["Group", "group", "repetitions_of", "seed_of"]
+
+SEEDS = ("seed", "random_seed", "random_state", "seed_everything", "data_seed")
+ABOUT = (
+    *SEEDS, "name", "variant", "run_name", "device", "devices", "watch_every", "output_dir", "logging_dir", "n_jobs",
+    "verbose", "num_workers",
+)  # fmt: skip
+"""Settings that say how a run is called, where it runs or how it is watched: no variant differs by them alone."""
+FIRST = ("estimator_name", "model", "data", "optimizer", "lr")
+"""What names a variant best, where it differs."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Group:
+    """Runs of one variant; `mixed` are settings beside the seed in which they differ, as a label can hide."""
+
+    name: str
+    runs: tuple[Gathered, ...]
+    mixed: tuple[str, ...] = ()
+
+
+def group(runs: Sequence[Gathered], by: str | None = None) -> list[Group]:
+    """Group runs into variants, in the order in which they first appear.
+
+    Args:
+        runs: to group.
+        by: the name of a setting or a tag; None or ``"variant"`` for the label `variant` of the recipe, and for runs
+            without one, for the settings in which they differ (seeds and the like aside).
+
+    Raises:
+        DLStudioError: no run has a setting or tag of that name.
+
+    Example:
+        >>> [g.name for g in group(runs, by="lr")]
+        ['lr=0.001', 'lr=0.01']
+    """
+    if by in (None, "variant"):
+        labels = _labels(runs)
+    else:
+        known = {*names_of(runs, "config"), *names_of(runs, "tags"), "variant", "example", "run"}
+        if by == "run":
+            names = [run.name for run in runs]
+            labels = [run.name if names.count(run.name) == 1 else run.key for run in runs]
+        elif by not in known:
+            raise unknown_name("setting or tag", by, known)
+        else:
+            found = [run.config.get(by, run.tags.get(by)) for run in runs]
+            labels = [f"{by}={_short(value)}" for value in found]
+    members: dict[str, list[Gathered]] = {}
+    for label, run in zip(labels, runs, strict=True):
+        members.setdefault(label, []).append(run)
+    ignored = {by} if by else set()
+    return [
+        Group(name=name, runs=tuple(found), mixed=tuple(k for k in _differing(found) if k not in ignored))
+        for name, found in members.items()
+    ]
+
+
+def seed_of(run: Gathered) -> int | str | None:
+    """Return the seed of a run, as a whole number where it is one; None where none was logged."""
+    for name in SEEDS:
+        value = run.config.get(name, run.tags.get(name))
+        if value is not None and str(value) not in ("", "None"):
+            try:
+                return int(value)
+            except (TypeError, ValueError):
+                return str(value)
+    return None
+
+
+def repetitions_of(groups: Sequence[Group]) -> dict[str, int | str | None]:
+    """Return what each run repeats, by its key: its seed, as equal ones are paired.
+
+    Where a variant has several runs of one seed that differ in other settings, as in a grid, each combination of these
+    settings and a seed is a repetition of its own.
+    """
+    found = {run.key: seed_of(run) for one in groups for run in one.runs}
+    several = sorted({name for one in groups for name in one.mixed if _repeats(one)})
+    if not several:
+        return found
+    return {
+        run.key: None if (seed := found[run.key]) is None
+        else ", ".join([f"seed {seed}", *(f"{name}={_short(run.config.get(name))}" for name in several)])
+        for one in groups for run in one.runs
+    }  # fmt: skip
+
+
+def _repeats(one: Group) -> bool:
+    seeds = [seed for run in one.runs if (seed := seed_of(run)) is not None]
+    return len(set(seeds)) < len(seeds)
+
+
+def _labels(runs: Sequence[Gathered]) -> list[str]:
+    given = [run.tags.get("variant") or run.config.get("variant") for run in runs]
+    unnamed = [run for run, label in zip(runs, given, strict=True) if not label]
+    made = iter(_by_settings(unnamed))
+    return [str(label) if label else next(made) for label in given]
+
+
+def _by_settings(runs: Sequence[Gathered]) -> list[str]:
+    """Name runs by the fewest settings that tell apart all whose settings differ."""
+    if not runs:
+        return []
+    differing = _differing(runs)
+    differing.sort(key=lambda name: FIRST.index(name) if name in FIRST else len(FIRST))
+    signatures = [tuple(_short(run.config.get(name)) for name in differing) for run in runs]
+    chosen: list[int] = []
+    told, wanted = 1, len(set(signatures))
+    while told < wanted:
+        for at in range(len(differing)):
+            apart = len({tuple(signature[k] for k in (*chosen, at)) for signature in signatures})
+            if apart > told:
+                chosen.append(at)
+                told = apart
+                break
+    if not chosen:
+        known = [str(runs[0].config[name]) for name in FIRST[:3] if runs[0].config.get(name)]
+        return ["-".join(dict.fromkeys(known)) or "all runs"] * len(runs)
+    full = [", ".join(f"{differing[k]}={signature[k]}" for k in chosen) for signature in signatures]
+    short = [_said([(differing[k], signature[k]) for k in chosen]) for signature in signatures]
+    return short if len(set(short)) == len(set(full)) else full
+
+
+def _said(parts: Sequence[tuple[str, str]]) -> str:
+    """What a run has of the settings that tell variants apart: models by their names alone."""
+    there = [value if name in FIRST[:2] else f"{name}={value}" for name, value in parts if value != "None"]
+    return ", ".join(there) or f"no {parts[0][0]}"
+
+
+def _differing(runs: Sequence[Gathered]) -> list[str]:
+    found = []
+    for name in names_of(runs, "config"):
+        if name.rsplit(".", 1)[-1] not in ABOUT and len({_short(run.config.get(name)) for run in runs}) > 1:
+            found.append(name)
+    return found
+
+
+def _short(value: Any) -> str:
+    text = f"{value:g}" if isinstance(value, float) else str(value)
+    return text if len(text) <= 40 else text[:39] + "…"

@@ -1,0 +1,274 @@
+"""Variants over their seeds, and how far apart they are."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import plotly.graph_objects as go
+
+from dlstudio.compare.curves import Overlay
+from dlstudio.compare.result import Comparison, Pair
+from dlstudio.figures import theme
+from dlstudio.figures.theme import ACCENT, MUTED, PALETTE, color, escape, translucent, xs
+from dlstudio.repetitions import BETTER, EQUIVALENT, NOT_ENOUGH, NOT_SHOWN, WORSE
+from dlstudio.summary.words import label
+
+__all__ = ["curves", "differences", "parallel", "pictures", "scatter_matrix", "variants"]
+
+MOST_VARIANTS, MOST_PAIRS, MOST_LINES = 40, 40, 60
+VERDICT_COLORS = {BETTER: PALETTE[2], WORSE: PALETTE[1], EQUIVALENT: ACCENT, NOT_SHOWN: MUTED, NOT_ENOUGH: PALETTE[4]}
+_SYMBOLS = {BETTER: "triangle-right", WORSE: "triangle-left", EQUIVALENT: "square", NOT_SHOWN: "circle"}
+_AXES = {
+    "step": "Step (optimiser updates)",
+    "epoch": "Epoch (passes over the training part)",
+    "wall": "Time since the start (s)",
+}
+_NAMED = 26
+"""Letters of a variant's name that fit beside a picture; all of them are in the hover text."""
+
+
+def pictures(comparison: Comparison) -> list[tuple[str, go.Figure]]:
+    """Return what a card, a page and a report draw of a comparison, with what to say above each picture."""
+    rows = comparison.pairing == "example"
+    every = "Every variant with its interval." if rows else "Every run is a dot; the bar is the interval of the mean."
+    better = "to the right" if comparison.direction == "max" else "to the left"
+    found = [(f"{every} Better is {better}.", variants(comparison))]
+    if comparison.comparisons:
+        words = "How far apart they are. An interval that holds the zero line may be chance."
+        found.append((words, differences(comparison)))
+    return found
+
+
+def variants(comparison: Comparison) -> go.Figure:
+    """Draw the metric of every variant: its repetitions, their mean, and its interval; the best on top.
+
+    Beyond 40 variants the rest is left to the table.
+    """
+    shown = comparison.ranked[:MOST_VARIANTS]
+    figure = go.Figure()
+    dots = [
+        (at, seed, value) for at, one in enumerate(shown) for seed, value in zip(one.seeds, one.values, strict=True)
+    ]
+    if comparison.pairing != "example":
+        figure.add_scatter(
+            x=[value for _, _, value in dots],
+            y=[at + 0.22 for at, _, _ in dots],
+            mode="markers",
+            name="one run",
+            marker={"color": translucent(ACCENT, 0.35), "size": 7},
+            text=[f"{escape(shown[at].name)}, seed {escape(seed)}" for at, seed, _ in dots],
+            hovertemplate="%{text}<br>%{x:.5g}<extra></extra>",
+        )
+    means = np.array([one.mean for one in shown], dtype=np.float64)
+    low, high = (np.array([getattr(one, end) for one in shown], dtype=np.float64) for end in ("low", "high"))
+    figure.add_scatter(
+        x=means,
+        y=np.arange(len(shown)),
+        mode="markers",
+        name=f"mean, {100 * comparison.level:g} % interval",
+        marker={"color": ACCENT, "size": 10, "symbol": "diamond"},
+        error_x={"array": high - means, "arrayminus": means - low, "color": ACCENT, "thickness": 1.6, "width": 4},
+        text=[f"{escape(one.name)}, {_counted(one.n, comparison)}" for one in shown],
+        hovertemplate="%{text}<br>%{x:.5g}<extra></extra>",
+    )
+    theme.apply(figure, x_title=label(comparison.metric), y_title="", height=130 + 44 * max(len(shown), 2))
+    _rows(figure, [f"{_short(one.name)}  (n = {one.n:,})" for one in shown])
+    return figure
+
+
+def differences(comparison: Comparison) -> go.Figure:
+    """Draw the difference of every pair with its interval, coloured by verdict; the margin, if any, as a band.
+
+    Beyond 40 pairs those with the least p-values are drawn.
+    """
+    pairs = sorted(comparison.comparisons, key=lambda one: (math.isnan(one.p_value), one.p_value))[:MOST_PAIRS]
+    place = {id(one): at for at, one in enumerate(pairs)}
+    figure = go.Figure()
+    if comparison.margin is not None:
+        figure.add_vrect(
+            x0=-comparison.margin,
+            x1=comparison.margin,
+            fillcolor=translucent(ACCENT, 0.08),
+            line_width=0,
+            layer="below",
+        )
+    figure.add_vline(x=0, line={"color": MUTED, "width": 1, "dash": "dot"})
+    for verdict, paint in VERDICT_COLORS.items():
+        some = [one for one in pairs if one.verdict == verdict]
+        if not some:
+            continue
+        at = np.array([one.difference for one in some], dtype=np.float64)
+        low, high = (np.array([getattr(one, end) for one in some], dtype=np.float64) for end in ("low", "high"))
+        figure.add_scatter(
+            x=at,
+            y=[place[id(one)] for one in some],
+            mode="markers",
+            name=verdict,
+            marker={"color": paint, "size": 11, "symbol": _SYMBOLS.get(verdict, "circle-open")},
+            error_x={"array": high - at, "arrayminus": at - low, "color": paint, "thickness": 1.8, "width": 4},
+            text=[_hover(one) for one in some],
+            hovertemplate="%{text}<extra></extra>",
+        )
+    title = f"Difference in {_lower(label(comparison.metric))} ({100 * comparison.level:g} % intervals)"
+    theme.apply(figure, x_title=title, y_title="", height=130 + 40 * max(len(pairs), 2))
+    figure.update_layout(showlegend=True)
+    _rows(figure, [f"{_short(one.variant)} − {_short(one.reference)}" for one in pairs])
+    return figure
+
+
+def curves(overlay: Overlay, *, bands: bool = True, log: bool = False) -> go.Figure:
+    """Draw one recorded scalar of many runs: the mean of every variant with its band, or every run.
+
+    Args:
+        overlay: what `dlstudio.compare.curves.overlay` returned.
+        bands: draw variants; False draws up to 60 runs in the colour of their variant.
+        log: draw the values logarithmically.
+    """
+    order = list(dict.fromkeys(overlay.variants))
+    figure = go.Figure()
+    (_bands if bands else _lines)(figure, overlay, order)
+    theme.apply(figure, x_title=_AXES[overlay.align], y_title=label(overlay.key), height=440)
+    figure.update_layout(showlegend=len(order) > 1)
+    if log:
+        figure.update_layout(yaxis_type="log")
+    return figure
+
+
+def parallel(comparison: Comparison, columns: list[str]) -> go.Figure:
+    """Draw runs as lines across settings, metrics and measures, coloured by the metric.
+
+    Args:
+        comparison: of runs.
+        columns: of `comparison.runs`; words become places on their axis.
+    """
+    frame = comparison.runs.dropna(subset=["value"])
+    axes = [_axis(frame[name], name) for name in columns if frame[name].notna().any()]
+    metric = {"label": escape(label(comparison.metric)), "values": frame["value"].to_numpy(dtype=np.float64)}
+    figure = go.Figure(
+        go.Parcoords(
+            line={
+                "color": frame["value"].to_numpy(dtype=np.float64),
+                "colorscale": theme.SEQUENTIAL,
+                "reversescale": comparison.direction == "min",
+                "showscale": True,
+            },
+            dimensions=[*axes, metric],
+            labelfont={"size": 12},
+        )
+    )
+    theme.apply(figure, height=420)
+    return figure.update_layout(margin={"l": 80, "r": 40, "t": 70, "b": 30})
+
+
+def scatter_matrix(comparison: Comparison, columns: list[str]) -> go.Figure:
+    """Draw every pair of numbers of the runs against each other, coloured by variant.
+
+    Args:
+        comparison: of runs.
+        columns: numeric columns of `comparison.runs`.
+    """
+    frame = comparison.runs.dropna(subset=["value"])
+    figure = go.Figure()
+    for at, (name, part) in enumerate(frame.groupby("variant", sort=False)):
+        figure.add_splom(
+            dimensions=[
+                {"label": escape(label(one)), "values": part[one].to_numpy(dtype=np.float64)} for one in columns
+            ],
+            name=escape(name),
+            marker={"color": color(at), "size": 6, "opacity": 0.75},
+            diagonal_visible=False,
+            text=[escape(one) for one in part["name"]],
+        )
+    return theme.apply(figure, height=170 + 150 * len(columns))
+
+
+def _bands(figure: go.Figure, overlay: Overlay, order: list[str]) -> None:
+    frame = overlay.bands
+    for at, name in enumerate(order):
+        part = frame[frame["variant"] == name]
+        x = part["x"].to_numpy()
+        known = part["low"].notna().to_numpy()
+        if known.any():
+            outline = {"mode": "lines", "line_width": 0, "legendgroup": name, "showlegend": False, "hoverinfo": "skip"}
+            figure.add_scatter(x=xs(x[known]), y=part["high"].to_numpy()[known], **outline)
+            figure.add_scatter(
+                x=xs(x[known]),
+                y=part["low"].to_numpy()[known],
+                fill="tonexty",
+                fillcolor=translucent(color(at), 0.15),
+                **outline,
+            )
+        figure.add_scatter(
+            x=xs(x),
+            y=part["mean"].to_numpy(),
+            mode="lines+markers" if len(x) <= 30 else "lines",
+            name=f"{escape(_short(name))} (n = {overlay.variants.count(name)})",
+            legendgroup=name,
+            line={"color": color(at), "width": 2},
+            marker={"size": 4},
+            customdata=part["n"].to_numpy(),
+            hovertemplate="%{x:,}<br>mean of %{customdata}: %{y:.5g}<extra>" + escape(name) + "</extra>",
+        )
+
+
+def _lines(figure: go.Figure, overlay: Overlay, order: list[str]) -> None:
+    seen: set[str] = set()
+    for name, key, variant in list(zip(overlay.names, overlay.keys, overlay.variants, strict=True))[:MOST_LINES]:
+        x, y = overlay.points(key)
+        figure.add_scatter(
+            x=xs(x),
+            y=np.where(np.isfinite(y), y, np.nan),
+            mode="lines+markers" if len(x) <= 30 else "lines",
+            name=escape(_short(variant)),
+            legendgroup=variant,
+            showlegend=variant not in seen,
+            line={"color": color(order.index(variant)), "width": 1.5},
+            marker={"size": 4},
+            hovertemplate="%{x:,}<br>%{y:.5g}<extra>" + escape(name) + "</extra>",
+        )
+        seen.add(variant)
+
+
+def _axis(column: object, name: str) -> dict[str, object]:
+    import pandas as pd
+
+    series = pd.Series(column)
+    numbers = pd.to_numeric(series, errors="coerce")
+    if numbers.notna().all():
+        return {"label": escape(name.removeprefix("config.")), "values": numbers.to_numpy(dtype=np.float64)}
+    codes, names = pd.factorize(series.astype(str))
+    return {
+        "label": escape(name.removeprefix("config.")),
+        "values": codes,
+        "tickvals": list(range(len(names))),
+        "ticktext": [escape(_short(str(one))) for one in names],
+    }
+
+
+def _rows(figure: go.Figure, names: list[str]) -> None:
+    figure.update_yaxes(
+        tickvals=list(range(len(names))), ticktext=names, range=[len(names) - 0.4, -0.6], showgrid=False
+    )
+    figure.update_layout(legend={"y": 1.01}, margin_t=48)
+
+
+def _hover(pair: Pair) -> str:
+    named = f"{escape(pair.variant)} − {escape(pair.reference)}: {pair.verdict}"
+    size = "" if math.isnan(pair.effect_size) else f"<br>effect size g = {pair.effect_size:.2f}"
+    p = "" if math.isnan(pair.p_adjusted) else f"<br>adjusted p = {pair.p_adjusted:.3g}"
+    return f"{named}<br>{pair.difference:+.4g} ({pair.low:+.4g} to {pair.high:+.4g}){p}{size}"
+
+
+def _counted(n: int, comparison: Comparison) -> str:
+    return f"{n:,} rows" if comparison.pairing == "example" else f"{n:,} runs"
+
+
+def _short(name: str, cut: Callable[[str], str] = escape) -> str:
+    return cut(name if len(name) <= _NAMED else f"{name[: _NAMED - 1]}…")
+
+
+def _lower(words: str) -> str:
+    """The first letter small, save where the word is an abbreviation."""
+    return words if words[:2].isupper() else words[:1].lower() + words[1:]

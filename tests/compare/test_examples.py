@@ -1,0 +1,186 @@
+"""Two models on the same rows: against definitions, scipy, and simulations."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import scipy.stats
+from sklearn import metrics
+
+import dlstudio as dls
+from dlstudio.compare.examples import Answers, contrast_rows, mcnemar_p, rows_needed
+from dlstudio.compare.metrics import ROW_METRICS, auc_rows, metric_of_rows
+from dlstudio.errors import DLStudioError
+
+PAIR = [("B", "A")]
+N_SIMULATED = 2_000
+NOISE = 3 * math.sqrt(0.05 * 0.95 / N_SIMULATED)
+
+
+def scores(n: int, signal: float, rng: np.random.Generator, y: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-(signal * (y - 0.5) + rng.normal(size=n))))
+
+
+@pytest.mark.parametrize(("b", "c"), [(0, 0), (5, 5), (9, 2), (0, 6), (40, 61), (1, 0)])
+def test_mcnemar_is_the_binomial_test_with_half_of_what_was_seen(b: int, c: int) -> None:
+    if b == c:
+        assert mcnemar_p(b, c) == 1
+        return
+    exact = scipy.stats.binomtest(min(b, c), b + c).pvalue
+    assert mcnemar_p(b, c) == pytest.approx(exact - scipy.stats.binom.pmf(min(b, c), b + c, 0.5))
+
+
+@pytest.mark.parametrize(("p", "q", "n"), [(0.05, 0.05, 300), (0.10, 0.02, 300), (0.2, 0.1, 100), (0.02, 0.01, 1000)])
+def test_intervals_of_accuracies_cover_and_agree_with_mcnemar(p: float, q: float, n: int) -> None:
+    rng = np.random.default_rng(0)
+    covered = rejected = 0
+    for b, c, _ in rng.multinomial(n, [p, q, 1 - p - q], N_SIMULATED):
+        right = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64)
+        right[0][:b], right[1][b : b + c] = 1, 1
+        given = {"B": Answers(y_pred=right[0]), "A": Answers(y_pred=right[1])}
+        _, (contrast,) = contrast_rows("accuracy", np.ones(n, dtype=np.int64), given, PAIR)
+        shown = float(contrast.p_value) <= 0.05
+        covered += float(contrast.low) <= p - q <= float(contrast.high)
+        rejected += shown
+        assert shown == (not contrast.low <= 0 <= contrast.high)
+    assert 0.93 <= covered / N_SIMULATED <= 0.975
+    if p == q:
+        assert rejected / N_SIMULATED <= 0.05 + NOISE
+
+
+def test_delong_by_its_definition() -> None:
+    rng = np.random.default_rng(1)
+    y = rng.integers(0, 2, 60)
+    a, b = np.round(scores(60, 1.0, rng, y), 1), np.round(scores(60, 2.0, rng, y), 1)  # rounded: with ties
+    structural = []
+    for score in (b, a):
+        wins = (score[y == 1][:, None] > score[y == 0]) + 0.5 * (score[y == 1][:, None] == score[y == 0])
+        structural.append((wins.mean(), wins.mean(axis=1), wins.mean(axis=0)))
+    s10 = np.cov(structural[0][1], structural[1][1])
+    s01 = np.cov(structural[0][2], structural[1][2])
+    s = s10 / (y == 1).sum() + s01 / (y == 0).sum()
+    error = math.sqrt(s[0, 0] + s[1, 1] - 2 * s[0, 1])
+    difference = structural[0][0] - structural[1][0]
+    given = {"A": Answers(y_pred=y, y_score=a), "B": Answers(y_pred=y, y_score=b)}
+    assessed, (contrast,) = contrast_rows("val/auc", y, given, PAIR)
+    assert contrast.test == "DeLong" and float(contrast.difference) == pytest.approx(difference)
+    assert float(contrast.error) == pytest.approx(error)
+    assert float(contrast.p_value) == pytest.approx(2 * scipy.stats.norm.sf(abs(difference) / error))
+    assert assessed["A"].value == pytest.approx(metrics.roc_auc_score(y, a))
+
+
+def test_delong_tells_equal_models_apart_as_often_as_the_level_says() -> None:
+    rng = np.random.default_rng(2)
+    n, found = 150, []
+    for _ in range(N_SIMULATED):
+        y = np.tile([0, 0, 1], n // 3)
+        shared = rng.normal(size=n)
+        a, b = (y + shared + rng.normal(size=n) for _ in range(2))
+        _, (contrast,) = contrast_rows(
+            "auc", y, {"A": Answers(y_pred=y, y_score=a), "B": Answers(y_pred=y, y_score=b)}, PAIR
+        )
+        found.append(float(contrast.p_value))
+    assert 0.03 <= np.mean(np.array(found) <= 0.05) <= 0.05 + NOISE
+
+
+@pytest.mark.parametrize("name", sum(ROW_METRICS.values(), ()))
+def test_metrics_are_those_of_scikit_learn(name: str) -> None:
+    rng = np.random.default_rng(3)
+    y, score = rng.integers(0, 2, 200), rng.random(200)
+    pred = (score >= 0.5).astype(np.int64)
+    value, guess = rng.normal(size=200), rng.normal(size=200)
+    expected = {
+        "accuracy": metrics.accuracy_score(y, pred),
+        "balanced_accuracy": metrics.balanced_accuracy_score(y, pred),
+        "f1": metrics.f1_score(y, pred),
+        "auc": metrics.roc_auc_score(y, score),
+        "log_loss": metrics.log_loss(y, score),
+        "brier": metrics.brier_score_loss(y, score),
+        "mae": metrics.mean_absolute_error(value, guess),
+        "mse": metrics.mean_squared_error(value, guess),
+        "rmse": metrics.root_mean_squared_error(value, guess),
+        "r2": metrics.r2_score(value, guess),
+    }[name]
+    found = (
+        metric_of_rows(name, value, guess, None)
+        if name in ROW_METRICS["value"]
+        else metric_of_rows(name, y, pred, score)
+    )
+    assert found == pytest.approx(expected)
+
+
+def test_classes_more_than_two() -> None:
+    rng = np.random.default_rng(4)
+    y = rng.integers(0, 3, 300)
+    both = rng.dirichlet([1, 1, 1], 300)
+    pred = both.argmax(axis=1)
+    assert auc_rows(y, both)[0] == pytest.approx(metrics.roc_auc_score(y, both, multi_class="ovr"))
+    assert metric_of_rows("f1", y, pred, both) == pytest.approx(metrics.f1_score(y, pred, average="macro"))
+    assert metric_of_rows("log_loss", y, pred, both) == pytest.approx(metrics.log_loss(y, both))
+
+
+def test_the_bootstrap_agrees_with_the_error_of_a_mean() -> None:
+    rng = np.random.default_rng(5)
+    y = rng.normal(size=400)
+    a, b = y + rng.normal(0, 1.0, 400), y + rng.normal(0, 0.9, 400)
+    exact = dls.compare({"A": a, "B": b}, y_true=y, metric="mae").comparisons[0]
+
+    def mean_absolute(y_true: np.ndarray, y_pred: np.ndarray) -> float:
+        return float(np.abs(y_true - y_pred).mean())
+
+    drawn = dls.compare({"A": a, "B": b}, y_true=y, metric=mean_absolute, direction="min").comparisons[0]
+    assert (exact.test, drawn.test) == ("paired t", "paired bootstrap")
+    assert drawn.difference == pytest.approx(exact.difference)
+    assert (drawn.low, drawn.high) == pytest.approx((exact.low, exact.high), abs=0.01)
+    again = dls.compare({"A": a, "B": b}, y_true=y, metric=mean_absolute, direction="min").comparisons[0]
+    assert again == drawn
+
+
+def test_rows_needed_have_the_power() -> None:
+    rng = np.random.default_rng(6)
+    y = rng.normal(size=200)
+    given = {"A": Answers(y_pred=y + rng.normal(size=200)), "B": Answers(y_pred=y + rng.normal(0, 0.9, 200))}
+    _, (contrast,) = contrast_rows("mae", y, given, PAIR)
+    n = rows_needed(contrast, 0.1, 0.95, 1)
+    assert n is not None
+    spread = float(contrast.spread)
+    power = scipy.stats.norm.sf(1.959964 - 0.1 * math.sqrt(n) / spread)
+    assert power == pytest.approx(0.8, abs=0.001)
+
+
+def test_a_metric_is_chosen_by_what_was_predicted() -> None:
+    rng = np.random.default_rng(7)
+    y = rng.integers(0, 2, 100)
+    assert dls.compare({"A": rng.random(100), "B": rng.random(100)}, y_true=y).metric == "auc"
+    assert dls.compare({"A": y, "B": 1 - y}, y_true=y).metric == "accuracy"
+    named = np.where(y, "cat", "dog")
+    c = dls.compare({"A": named, "B": np.roll(named, 1), "C": np.full(100, "catfish")}, y_true=named)
+    assert c.metric == "accuracy" and c["A"].mean == 1 and c["C"].mean == 0 and c.best == "A"
+    assert c["B"].mean == pytest.approx(np.mean(named == np.roll(named, 1)))
+    assert (
+        dls.compare({"A": rng.normal(size=100), "B": rng.normal(size=100)}, y_true=rng.normal(size=100)).metric == "mae"
+    )
+    assert c.pairing == "example" and "DLS505" in {finding.code for finding in c.findings}
+
+
+Y = np.array([0, 1, 1, 0])
+
+
+@pytest.mark.parametrize(("what", "y_true", "options", "complaint"), [
+    ({}, Y, {}, "at least one variant"),
+    ([Y], Y, {}, "mapping of variant to predictions"),
+    ({"A": Y[:3]}, Y, {}, "4 predictions of 'A'"),
+    ({"A": [0.1, 0.2, np.nan, 0.3]}, Y, {}, "finite predictions"),
+    ({"A": [0.1, 0.2, 3.0, 0.3]}, Y, {}, "probabilities of 'A'"),
+    ({"A": Y}, [0, 1, np.nan, 0], {}, "finite y_true"),
+    ({"A": Y}, Y[:, None], {}, "y_true of shape"),
+    ({"A": ["a", "b", "b", "a"]}, Y, {}, "both as text"),
+    ({"A": Y}, Y, {"metric": "acuracy"}, "'accuracy'"),
+    ({"A": Y}, Y, {"metric": "auc"}, "metric of rows"),
+    ({"A": [0.1, 0.4, 0.2, 0.3]}, np.array([0, 1, 2, 0]), {}, "3 classes"),
+])  # fmt: skip
+def test_what_cannot_be_compared_is_refused(what: object, y_true: object, options: dict, complaint: str) -> None:
+    with pytest.raises(DLStudioError, match=complaint):
+        dls.compare(what, y_true=y_true, **options)
