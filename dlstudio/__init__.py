@@ -15,6 +15,12 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dlstudio.compare.compare import compare
+    from dlstudio.compare.diff import diff_runs
+    from dlstudio.compare.fronts import pareto
+    from dlstudio.compare.measure import measure
+    from dlstudio.compare.planning import plan_ab_test
+    from dlstudio.compare.sequential import monitor_ab_means, monitor_ab_test
     from dlstudio.data.load import load as load_data
     from dlstudio.errors import DLStudioError, RunStopped
     from dlstudio.explain.concepts.explain_concepts import explain_concepts
@@ -28,6 +34,7 @@ if TYPE_CHECKING:
     from dlstudio.fairness.mitigation.adversarial_variant import adversarial_variant
     from dlstudio.fairness.mitigation.reweighing import reweigh
     from dlstudio.fairness.mitigation.thresholds import group_thresholds
+    from dlstudio.fairness.mitigation.thresholds_variant import thresholds_variant
     from dlstudio.fairness.mitigation.trade_off import trade_off
     from dlstudio.reports import report
     from dlstudio.runs.recorder import record
@@ -42,6 +49,12 @@ if TYPE_CHECKING:
     from dlstudio.trust.label_errors import find_label_errors
     from dlstudio.trust.robustness import assess_robustness
     from dlstudio.trust.slices import find_slices
+    from dlstudio.tuning.ablate import ablate, ablate_values
+    from dlstudio.tuning.ablation import open_ablation
+    from dlstudio.tuning.find_batch_size import find_batch_size
+    from dlstudio.tuning.find_lr import find_lr
+    from dlstudio.tuning.search import open_search
+    from dlstudio.tuning.tune import tune
     from dlstudio.widgets.launcher import launcher
     from dlstudio.widgets.show import show
 
@@ -53,16 +66,22 @@ __all__ = [
     "Recipe",
     "RunStopped",
     "__version__",
+    "ablate",
+    "ablate_values",
     "adversarial_variant",
     "assess_calibration",
     "assess_robustness",
     "audit_fairness",
+    "compare",
     "compare_explanations",
+    "diff_runs",
     "evaluate",
     "explain",
     "explain_concepts",
+    "find_batch_size",
     "find_counterfactuals",
     "find_label_errors",
+    "find_lr",
     "find_slices",
     "fit",
     "group_thresholds",
@@ -71,7 +90,14 @@ __all__ = [
     "list_runs",
     "load_data",
     "load_model",
+    "measure",
+    "monitor_ab_means",
+    "monitor_ab_test",
+    "open_ablation",
     "open_run",
+    "open_search",
+    "pareto",
+    "plan_ab_test",
     "record",
     "report",
     "reweigh",
@@ -79,8 +105,10 @@ __all__ = [
     "show",
     "summarize",
     "trace_influence",
+    "thresholds_variant",
     "trade_off",
     "train_adversarial",
+    "tune",
 ]
 
 # Public name -> where it lives, as "module:name".
@@ -89,16 +117,22 @@ _WHERE = {
     "DLStudioError": "dlstudio.errors:DLStudioError",
     "Recipe": "dlstudio.training.recipe:Recipe",
     "RunStopped": "dlstudio.errors:RunStopped",
+    "ablate": "dlstudio.tuning.ablate:ablate",
+    "ablate_values": "dlstudio.tuning.ablate:ablate_values",
     "adversarial_variant": "dlstudio.fairness.mitigation.adversarial_variant:adversarial_variant",
     "assess_calibration": "dlstudio.trust.calibration:assess_calibration",
     "assess_robustness": "dlstudio.trust.robustness:assess_robustness",
     "audit_fairness": "dlstudio.fairness.audit:audit_fairness",
+    "compare": "dlstudio.compare.compare:compare",
     "compare_explanations": "dlstudio.explain.quality.compare:compare_explanations",
+    "diff_runs": "dlstudio.compare.diff:diff_runs",
     "evaluate": "dlstudio.trust.evaluation:evaluate",
     "explain": "dlstudio.explain.explain:explain",
     "explain_concepts": "dlstudio.explain.concepts.explain_concepts:explain_concepts",
+    "find_batch_size": "dlstudio.tuning.find_batch_size:find_batch_size",
     "find_counterfactuals": "dlstudio.explain.counterfactuals:find_counterfactuals",
     "find_label_errors": "dlstudio.trust.label_errors:find_label_errors",
+    "find_lr": "dlstudio.tuning.find_lr:find_lr",
     "find_slices": "dlstudio.trust.slices:find_slices",
     "fit": "dlstudio.training.fit:fit",
     "group_thresholds": "dlstudio.fairness.mitigation.thresholds:group_thresholds",
@@ -107,7 +141,14 @@ _WHERE = {
     "list_runs": "dlstudio.runs.run:list_runs",
     "load_data": "dlstudio.data.load:load",
     "load_model": "dlstudio.training.checkpoint:load_model",
+    "measure": "dlstudio.compare.measure:measure",
+    "monitor_ab_means": "dlstudio.compare.sequential:monitor_ab_means",
+    "monitor_ab_test": "dlstudio.compare.sequential:monitor_ab_test",
+    "open_ablation": "dlstudio.tuning.ablation:open_ablation",
     "open_run": "dlstudio.runs.run:open_run",
+    "open_search": "dlstudio.tuning.search:open_search",
+    "pareto": "dlstudio.compare.fronts:pareto",
+    "plan_ab_test": "dlstudio.compare.planning:plan_ab_test",
     "record": "dlstudio.runs.recorder:record",
     "report": "dlstudio.reports:report",
     "reweigh": "dlstudio.fairness.mitigation.reweighing:reweigh",
@@ -115,8 +156,10 @@ _WHERE = {
     "show": "dlstudio.widgets.show:show",
     "summarize": "dlstudio.summary.summarize:summarize",
     "trace_influence": "dlstudio.explain.influence.trace:trace_influence",
+    "thresholds_variant": "dlstudio.fairness.mitigation.thresholds_variant:thresholds_variant",
     "trade_off": "dlstudio.fairness.mitigation.trade_off:trade_off",
     "train_adversarial": "dlstudio.fairness.mitigation.adversarial:train_adversarial",
+    "tune": "dlstudio.tuning.tune:tune",
 }
 
 

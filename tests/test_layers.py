@@ -13,8 +13,8 @@ import pytest
 # Units that share a layer are siblings and never import each other, save inside one of the groups below.
 LAYERS = (
     {"errors", "shipped"},
-    {"results", "stats"},
-    {"tracking", "telemetry", "data", "models"},
+    {"results", "stats", "limits", "repetitions", "arrangements"},
+    {"tracking", "telemetry", "data", "models", "running", "scoring"},
     {"runs"},
     {"training"},
     {"summary", "diagnosis", "tuning", "explain", "fairness", "trust", "compare", "review"},
@@ -23,7 +23,7 @@ LAYERS = (
     {"demo", "bench"},
     {"cli", "__init__", "__main__"},
 )
-GROUPS = ({"errors", "shipped"}, {"results", "stats"}, {"cli", "__init__", "__main__"})
+GROUPS = ({"errors", "shipped"}, {"results", "stats", "repetitions", "arrangements"}, {"cli", "__init__", "__main__"})
 RANK = {unit: rank for rank, layer in enumerate(LAYERS) for unit in layer}
 
 

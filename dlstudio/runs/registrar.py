@@ -17,9 +17,10 @@ import time
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from dlstudio.runs.folder import QUEUED, TERMINAL, RunFolder, read_json, write_json
+from dlstudio.runs.thinned import thinned
 from dlstudio.telemetry.reader import TelemetryReader
 from dlstudio.tracking import detached
 from dlstudio.tracking.catalogue import Catalogue, Entry, Point
@@ -46,6 +47,12 @@ def remember(folder: RunFolder) -> None:
 
         Finalize(None, wait_until_catalogued, exitpriority=10)
     _opened.append(folder)
+
+
+def forget(folder: RunFolder) -> None:
+    """Leave a run of this process to the registrar: its end is not waited for when the process ends."""
+    with contextlib.suppress(ValueError):
+        _opened.remove(folder)
 
 
 def _lock(home: Path) -> IO[str] | None:
@@ -109,7 +116,7 @@ class Mirror:
             return True
         name, reason = status.get("status", QUEUED), status.get("reason")
         if self.entry is None:
-            self.entry = catalogue.create(self.folder.path, self.folder.info, name)
+            self.entry = catalogue.create(self.folder.path, self._info(), name)
             self._save()
         over = name in TERMINAL
         if over or time.monotonic() >= self._due:
@@ -125,6 +132,15 @@ class Mirror:
             catalogue.set_status(self.entry.run_id, name, reason=reason, ended_s=ended if over else None)
             self._shown = (name, reason)
         return over
+
+    def _info(self) -> dict[str, Any]:
+        """What the run is, with the entry of the run it belongs to as MLflow's own tag for that."""
+        info = self.folder.info
+        tags = dict(info.get("tags") or {})
+        if "parent" in tags:
+            entry = read_json(self.folder.path.parent / str(tags["parent"]) / "catalogue.json").get("entry") or {}
+            tags |= {"mlflow.parentRunId": entry["run_id"]} if entry else {}
+        return {**info, "tags": tags}
 
     def _points(self) -> Iterator[Point]:
         new = self._reader.read()
@@ -145,6 +161,7 @@ class Mirror:
             catalogue.set_tags(self.entry.run_id, {"mlflow.source.git.commit": git["commit"]})
         if not self.entry.linked:
             catalogue.upload(self.entry.run_id, self.folder.path)
+        thinned(self.folder, "loss")  # keeps every curve thinned: who compares a thousand runs finds them ready
 
     def _save(self) -> None:
         assert self.entry is not None
@@ -167,7 +184,7 @@ class Registrar:
     def tick(self) -> bool:
         """Update every active run once; False when there is none."""
         active = self._active()
-        for key in active:
+        for key in sorted(active, key=self._is_child):  # what a run belongs to is entered before it
             if time.monotonic() < self._failed.get(key, 0.0):
                 continue
             try:
@@ -177,6 +194,11 @@ class Registrar:
                 traceback.print_exc()
                 self._failed[key] = time.monotonic() + 5.0
         return bool(active)
+
+    def _is_child(self, key: str) -> bool:
+        mirror = self._mirrors.get(key)
+        info = mirror.folder.info if mirror is not None else RunFolder(self.home / "runs" / key).info
+        return "parent" in (info.get("tags") or {})
 
     def _update(self, key: str) -> None:
         marker = self.home / "active" / key

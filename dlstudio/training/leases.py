@@ -87,6 +87,15 @@ def wanted_devices(device: str, visible: str | None, n_gpus: int) -> list[str]:
     return gpus
 
 
+def device_environment(leased: list[str], device: str, threads: int = CPU_THREADS) -> dict[str, str]:
+    """What keeps a trainer to its devices; a GPU asked for by its number stays visible under that number."""
+    if leased[0].startswith("cpu"):
+        return {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))}
+    if ":" in device:
+        return {}
+    return {"CUDA_VISIBLE_DEVICES": ",".join(name.removeprefix("cuda:") for name in leased)}
+
+
 def try_lease(home: Path, candidates: list[str], count: int, holder: str) -> tuple[Lease | None, str]:
     """Take `count` of the candidates if so many are free.
 

@@ -21,7 +21,7 @@ from dlstudio.runs.run import Run
 from dlstudio.telemetry.machine import gpus
 from dlstudio.tracking import detached
 from dlstudio.training import job as jobs
-from dlstudio.training.leases import CPU_THREADS, lease, wanted_devices
+from dlstudio.training.leases import device_environment, lease, wanted_devices
 
 POLL_S = 0.3
 STOP_PATIENCE_S = 60.0
@@ -54,7 +54,7 @@ class Supervisor:
                 self._end(KILLED, "stopped while it was waiting for a device")
                 return
             self.folder.set_status(QUEUED, reason=None, device=held.names)
-            self._train(_device_environment(held.names, device), count)
+            self._train(device_environment(held.names, device), count)
         except DLStudioError as error:
             self._end(FAILED, str(error))
         except Exception as error:
@@ -128,15 +128,6 @@ class Supervisor:
 
     def _end(self, status: str, reason: str, exit_code: int | None = None, **changes: Any) -> None:
         self.folder.set_status(status, reason=reason, ended=time.time(), exit_code=exit_code, **changes)
-
-
-def _device_environment(leased: list[str], device: str) -> dict[str, str]:
-    """What keeps a trainer to its devices; a GPU asked for by its number stays visible under that number."""
-    if leased[0].startswith("cpu"):
-        return {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(CPU_THREADS))}
-    if ":" in device:
-        return {}
-    return {"CUDA_VISIBLE_DEVICES": ",".join(name.removeprefix("cuda:") for name in leased)}
 
 
 def _host_oom_kills() -> int:

@@ -1,0 +1,206 @@
+"""What an ablation says, in sentences and findings."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from dlstudio.results import Finding
+from dlstudio.tuning.effects import HOPELESS, Judging
+
+if TYPE_CHECKING:
+    from dlstudio.tuning.ablation_result import AblationResult
+
+__all__ = ["describe", "findings_of", "sentence"]
+
+_HELPS = {"better": "it helps", "worse": "it hurts", "no difference shown": "no difference is shown"}
+
+
+def sentence(row: Mapping[str, Any], metric: str, how: Judging) -> str:
+    """Say what one effect is, with its interval and seeds, and what follows."""
+    name, n = row["factor"], row["n"]
+    if not n:
+        return f"{name}: not enough data, as no seed has all the runs it takes."
+    if row["kind"] == "interaction":
+        one, other = name.split(" × ")
+        size, more = 2 * abs(row["difference"]), "more" if row["difference"] > 0 else "less"
+        words = f"{one} adds {size:.3g} {more} to {metric} with {other} than without it"
+        scale, verdicts = 2, {"better": "together they do better", "worse": "together they do worse"}
+    else:
+        more = "higher" if row["difference"] > 0 else "lower"
+        words = f"With {name}, {metric} is {abs(row['difference']):.3g} {more} than without it ({row['without']})"
+        scale, verdicts = 1, _HELPS
+        if row["same"]:
+            return f"With {name}, {metric} is exactly what it is without it ({row['without']}), {_seeds(n)}."
+    if not math.isnan(row["low"]):
+        words += (
+            f" ({how.level * 100:g} % interval {scale * row['low']:+.3g} to {scale * row['high']:+.3g}, {_seeds(n)})"
+        )
+    else:
+        words += f" ({_seeds(n)})"
+    said = row["verdict"]
+    if said == "equivalent":
+        assert how.margin is not None
+        return f"{words}: a difference of {scale * how.margin:g} or more is ruled out."
+    if said == "not enough data":
+        return f"{words}: not enough data{_needed(row, how)}."
+    return f"{words}: {(_HELPS | verdicts)[said]}."
+
+
+def _needed(row: Mapping[str, Any], how: Judging) -> str:
+    more = row["n_needed"] - row["n"]
+    if math.isnan(more):
+        return ""
+    what = f"a difference of {how.margin:g}" if how.margin is not None else "a difference of this size"
+    if more <= 0:
+        return ""
+    return f"; {more:.0f} more seed{'s' * (more > 1)} would show {what} four times in five"
+
+
+def _seeds(n: int) -> str:
+    return f"{n} seed{'s' * (n != 1)}"
+
+
+def describe(result: AblationResult) -> tuple[str, ...]:
+    """Return plain sentences: how far it is, what matters most, and the rest."""
+    rows = result.rows("effects")
+    mains = [row for row in rows if row["kind"] == "main"]
+    shown = [row for row in mains if row["verdict"] in ("better", "worse")]
+    ordered = sorted(shown, key=lambda row: -abs(row["difference"])) + [row for row in mains if row not in shown]
+    others = [row for row in rows if row["kind"] != "main" and row["verdict"] in ("better", "worse", "equivalent")]
+    return (_progress(result, mains), *(row["sentence"] for row in ordered + others))
+
+
+def _progress(result: AblationResult, mains: Sequence[Mapping[str, Any]]) -> str:
+    helps = _names(row for row in mains if row["verdict"] == "better")
+    hurts = _names(row for row in mains if row["verdict"] == "worse")
+    said = "; ".join(f"{names} {verb}{_s(names)}" for names, verb in ((helps, "help"), (hurts, "hurt")) if names)
+    done, planned = result.count("complete"), result.n_planned
+    over = f"{done} of {planned} runs are done" if not result.is_complete else f"{done} of {planned} planned runs"
+    saved = f", {result.n_saved} were not needed" if result.n_saved else ""
+    return f"{said or 'No component is shown to matter'} ({over}{saved})."
+
+
+def _s(names: str) -> str:
+    return "" if " and " in names else "s"
+
+
+def _names(rows: Any) -> str:
+    names = list(dict.fromkeys(row["factor"] for row in rows))
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
+def findings_of(result: AblationResult) -> list[Finding]:
+    """Return what a reader of the effects has to know."""
+    rows = result.rows("effects")
+    mains = [row for row in rows if row["kind"] == "main"]
+    found = [_effect(row) for row in mains if row["verdict"] in ("better", "worse")]
+    mixed = [row for row in rows if row["kind"] != "main" and row["verdict"] in ("better", "worse")]
+    found += [_interaction(row) for row in mixed]
+    found += _unknown(result, mains) + _failures(result) + _saved(result, mains) + _aliases(result, mains, mixed)
+    same = [row["factor"] for row in mains if row["same"]]
+    if same:
+        words = f"Runs with and without {_joined(same)} are exactly the same: it does nothing in this recipe."
+        remedy = "See whether it is switched on, and reaches the model."
+        found.append(
+            Finding(code="DLS566", severity="warning", sentence=words, evidence={"factors": same}, remedy=remedy)
+        )
+    return found
+
+
+def _effect(row: Mapping[str, Any]) -> Finding:
+    names = ("difference", "low", "high", "p_adjusted", "n")
+    hurts = row["verdict"] == "worse"
+    return Finding(
+        code="DLS561" if hurts else "DLS560",
+        severity="warning" if hurts else "info",
+        sentence=row["sentence"],
+        evidence={name: row[name] for name in names},
+        remedy=f"Leave {row['factor']} out." if hurts else "",
+    )
+
+
+def _interaction(row: Mapping[str, Any]) -> Finding:
+    one, other = row["factor"].split(" × ")
+    aliases = f" It cannot be told from {row['aliases']}." if row["aliases"] else ""
+    return Finding(
+        code="DLS562",
+        severity="warning",
+        sentence=f"{row['sentence']}{aliases}",
+        evidence={name: row[name] for name in ("difference", "low", "high", "p_adjusted", "n")},
+        remedy=f"Do not read the effect of {one} or {other} alone: it depends on the other.",
+    )
+
+
+def _unknown(result: AblationResult, mains: Sequence[Mapping[str, Any]]) -> list[Finding]:
+    unsure = [row for row in mains if row["verdict"] == "not enough data" and not row["same"]]
+    if not unsure or not result.is_complete:
+        return []
+    needed = [row["n_needed"] for row in unsure if not math.isnan(row["n_needed"])]
+    remedy = f"Take {max(needed):.0f} seeds." if needed and max(needed) > unsure[0]["n"] else "Take more seeds."
+    names = list(dict.fromkeys(row["factor"] for row in unsure))
+    return [
+        Finding(
+            code="DLS563",
+            severity="info",
+            sentence=f"Too few seeds to tell what {_joined(names)} {'do' if len(names) > 1 else 'does'}.",
+            evidence={row["factor"]: row["n"] for row in unsure},
+            remedy=remedy,
+        )
+    ]
+
+
+def _failures(result: AblationResult) -> list[Finding]:
+    failed = [row for row in result.rows("runs") if row["state"] == "failed"]
+    if not failed:
+        return []
+    labels = list(dict.fromkeys(row["label"] for row in failed))
+    words = (
+        f"{len(failed)} of {result.n_planned} runs have no value of {result.metric} ({_joined(labels)}; the last one"
+        f" because: {failed[-1]['reason'] or 'no reason was left'}). Their seeds are left out of the effects that need"
+        " them."
+    )
+    remedy = "A component whose runs fail without it matters, whatever the table says."
+    return [
+        Finding(
+            code="DLS564",
+            severity="warning",
+            sentence=words,
+            evidence={"runs": [f"{row['label']}, seed {row['seed']}" for row in failed[:20]]},
+            remedy=remedy,
+        )
+    ]
+
+
+def _saved(result: AblationResult, mains: Sequence[Mapping[str, Any]]) -> list[Finding]:
+    if not result.n_saved:
+        return []
+    hopeless = [row["factor"] for row in mains if row["state"] == HOPELESS]
+    why = f" For {_joined(hopeless)} the seeds left would hardly have told." if hopeless else ""
+    return [
+        Finding(
+            code="DLS565",
+            severity="info",
+            sentence=f"{result.n_saved} of {result.n_planned} runs were not needed.{why}",
+            evidence={"saved": result.n_saved, "hopeless": hopeless},
+        )
+    ]
+
+
+def _aliases(
+    result: AblationResult, mains: Sequence[Mapping[str, Any]], mixed: Sequence[Mapping[str, Any]]
+) -> list[Finding]:
+    if result.design.kind != "fractional":
+        return []
+    words = (
+        f"The design is a fraction of resolution {result.design.resolution}: main effects hold as long as three"
+        " components together do nothing that fewer of them do not."
+    )
+    evidence = {row["factor"]: row["aliases"] for row in [*mains, *mixed] if row["aliases"]}
+    return [Finding(code="DLS567", severity="info", sentence=words, evidence=evidence)]
+
+
+def _joined(names: Sequence[str]) -> str:
+    shown = list(names[:4]) + ([f"{len(names) - 4} more"] if len(names) > 4 else [])
+    return " and ".join([", ".join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown)

@@ -1,0 +1,278 @@
+"""A search as its owner holds it: found by name, steered through its journal, read from its study."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dlstudio.errors import DLStudioError, unknown_name
+from dlstudio.runs.folder import RunFolder
+from dlstudio.runs.run import Run, RunState, open_run
+from dlstudio.tuning.settings import Settings, is_search, read_settings
+from dlstudio.tuning.space import Space
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from dlstudio.tuning.result import SearchResult
+    from dlstudio.tuning.studies import SharedStudy
+
+__all__ = ["Plan", "Search", "open_search"]
+
+
+class Search:
+    """One search, live or over. What steers it is journaled and carried out within about half a second.
+
+    Example:
+        >>> search = dls.tune(dls.Recipe(), {"lr": (1e-4, 1e-1, "log")}, n_trials=30, workers=2)
+        >>> search.enqueue({"lr": 0.01})
+        >>> search.set_range("lr", 1e-3, 1e-2)
+        >>> search.wait().result().best.params
+        {'lr': 0.0046}
+    """
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self._files = RunFolder(run.folder)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name!r} {self.status} {self.key}>"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Search) and other.folder == self.folder
+
+    def __hash__(self) -> int:
+        return hash(self.folder)
+
+    # -- what it is -----------------------------------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        """What people call the search."""
+        return self.run.name
+
+    @property
+    def key(self) -> str:
+        """Name of its folder, unique in its home."""
+        return self.run.key
+
+    @property
+    def folder(self) -> Path:
+        """Its folder, with the study's journal in it."""
+        return self.run.folder
+
+    @property
+    def settings(self) -> Settings:
+        """What decides how it goes."""
+        return read_settings(self.folder)
+
+    @property
+    def space(self) -> Space:
+        """What is searched now, with the ranges as they were set last."""
+        return self.settings.read_space().within(self._study.attribute("ranges") or {})
+
+    @property
+    def kept(self) -> frozenset[int]:
+        """Numbers of the trials that are never pruned."""
+        return frozenset(self._study.attribute("kept") or ())
+
+    # -- how it stands --------------------------------------------------------------------------------------------
+
+    def state(self) -> RunState:
+        """Return the status with its reason; closes the search first if its coordinator is gone."""
+        return self.run.state()
+
+    @property
+    def status(self) -> str:
+        """QUEUED, RUNNING, PAUSED, FINISHED, FAILED or KILLED."""
+        return self.run.status
+
+    @property
+    def reason(self) -> str | None:
+        """Why it has its status, in words, where there is something to say."""
+        return self.run.reason
+
+    def wait(self, timeout: float | None = None) -> Search:
+        """Block until the search is over; returns itself.
+
+        Raises:
+            DLStudioError: it is not over after `timeout` seconds.
+        """
+        self.run.wait(timeout)
+        return self
+
+    @property
+    def trials(self) -> pd.DataFrame:
+        """A row per trial so far; see `SearchResult.frame`."""
+        return self.result(importance=False).frame()
+
+    def result(self, *, importance: bool = True) -> SearchResult:
+        """Return what the search has found so far, from its study.
+
+        Args:
+            importance: whether to say how much each parameter matters, which takes a second with thousands of trials.
+        """
+        from dlstudio.tuning.read import read_result
+
+        return read_result(self.run, self.settings, self._study, importance=importance)
+
+    def run_of(self, number: int) -> Run | None:
+        """The run of a trial; None where it has not begun, or ran on another machine.
+
+        Raises:
+            DLStudioError: there is no such trial.
+        """
+        trials = self._study.trials()
+        if not 0 <= number < len(trials):
+            raise unknown_name("trial", number, map(str, range(len(trials))))
+        return self._run(self._study.run_key(trials[number]))
+
+    def _run(self, key: str | None) -> Run | None:
+        if key is None or not (self._files.home / "runs" / key / "run.json").exists():
+            return None
+        return Run(RunFolder(self._files.home / "runs" / key))
+
+    @cached_property
+    def _study(self) -> SharedStudy:
+        # Kept open: a journal is then read on from where it was read to before.
+        from dlstudio.tuning.studies import SharedStudy
+
+        return SharedStudy(self._files, self.settings)
+
+    # -- steering -------------------------------------------------------------------------------------------------
+
+    def stop(self) -> None:
+        """Stop it now: trials that are going on are stopped and tried again if the search is continued."""
+        self._files.command("stop")
+
+    def pause(self) -> None:
+        """Pause the trials that are going on after their current step, and begin no other."""
+        self._files.command("pause")
+
+    def resume(self) -> None:
+        """Go on after a pause. A search that is over is continued by ``dlstudio.tune(resume=name)``."""
+        self._files.command("resume")
+
+    def enqueue(self, params: Mapping[str, Any]) -> None:
+        """Try these values next; what is left out is suggested.
+
+        Raises:
+            DLStudioError: a name or a value is not in the space, or the search is over.
+        """
+        self._must_search()
+        if not isinstance(params, Mapping) or not params:
+            raise DLStudioError("values by parameter", repr(params), "For example enqueue({'lr': 0.01}).")
+        self.space.known(params)
+        self._files.command("enqueue", params=dict(params))
+
+    def set_range(self, name: str, low: float, high: float) -> None:
+        """Search a range from `low` to `high` from now on; it may become narrower or wider.
+
+        Raises:
+            DLStudioError: there is no such range, the recipe does not allow it, or the search is over.
+        """
+        self._must_search()
+        axis = self.settings.read_space().axis(name).within(low, high)
+        self._check_allowed(axis.name, (axis.low, axis.high))
+        self._files.command("set_range", name=name, low=low, high=high)
+
+    def _check_allowed(self, name: str, ends: tuple[float, float]) -> None:
+        from dlstudio.training.fields import check
+        from dlstudio.training.recipe import Recipe
+
+        fields = {field.name: field for field in Recipe.schema()}
+        if self.settings.kind == "recipe" and name in fields:
+            for end in ends:
+                check(fields[name], end)
+
+    def stop_trial(self, number: int) -> None:
+        """Stop one trial; it counts as pruned, and the search goes on."""
+        self._files.command("stop_trial", number=self._number(number))
+
+    def keep_trial(self, number: int) -> None:
+        """Never prune this trial."""
+        self._files.command("keep_trial", number=self._number(number))
+
+    def add_workers(self, count: int = 1) -> None:
+        """Have more processes train at once.
+
+        Raises:
+            DLStudioError: `count` is below 1, or the search is over.
+        """
+        if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+            raise DLStudioError("a count of 1 or more", repr(count), "Try add_workers(1).")
+        self._files.command("add_workers", count=count)
+
+    def _number(self, number: int) -> int:
+        known = {trial.number for trial in self._study.trials()}
+        if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
+            raise DLStudioError("the number of a trial", repr(number), "See search.trials.")
+        if int(number) not in known:
+            raise unknown_name("trial", number, map(str, known))
+        return int(number)
+
+    def _must_search(self) -> None:
+        if self.settings.is_plan:
+            raise DLStudioError(
+                "a search", f"{self.name!r}, a fixed list of recipes", "Cancel some of it with cancel()."
+            )
+
+
+class Plan(Search):
+    """A fixed list of recipes being trained; steered like a search, and item by item."""
+
+    @property
+    def runs(self) -> list[Run | None]:
+        """The run of each recipe, in their order; None where it has not begun or was cancelled before it could."""
+        return [None if trial is None else self._run(self._study.run_key(trial)) for trial in self._latest()]
+
+    @property
+    def states(self) -> list[str]:
+        """How each recipe stands: WAITING, RUNNING, COMPLETE or FAIL."""
+        return ["WAITING" if trial is None else trial.state.name for trial in self._latest()]
+
+    def cancel(self, indices: Iterable[int]) -> None:
+        """Leave recipes out that have not begun, and stop those that are going on.
+
+        Raises:
+            DLStudioError: there is no recipe of an index, or the plan is over.
+        """
+        items = sorted({int(index) for index in indices})
+        n = self.settings.n_trials
+        wrong = [item for item in items if not 0 <= item < n]
+        if wrong:
+            raise DLStudioError(f"indices of 0 to {n - 1}", str(wrong), "They count the recipes in their order.")
+        if items:
+            self._files.command("cancel", items=items)
+
+    def _latest(self) -> list[Any]:
+        from dlstudio.tuning.steering import item_of
+
+        latest: list[Any] = [None] * self.settings.n_trials
+        for trial in self._study.trials():  # a second attempt comes after the first
+            item = item_of(trial)
+            if item is not None:
+                latest[item] = trial
+        return latest
+
+
+def open_search(name: str | Search) -> Search:
+    """Open a search by its name, its key or its MLflow run id; of several with one name, the latest.
+
+    Raises:
+        DLStudioError: there is none of that name, or it is a run of another kind.
+
+    Example:
+        >>> dls.open_search("my-search").trials
+    """
+    if isinstance(name, Search):
+        return name
+    run = open_run(name)
+    if not is_search(run.folder):
+        raise DLStudioError(
+            "the name of a search", f"{run.name!r}, a run of kind {run.info.get('kind')!r}", "Use dlstudio.open_run."
+        )
+    return Plan(run) if read_settings(run.folder).is_plan else Search(run)

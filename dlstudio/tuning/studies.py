@@ -1,0 +1,145 @@
+"""The study of a search as its coordinator and its handle see it: which trials count, which are stale, what is left."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from dlstudio.runs import process
+from dlstudio.runs.folder import RunFolder
+from dlstudio.tuning.settings import ITEM, Settings
+from dlstudio.tuning.storage import asking, open_study
+
+__all__ = ["FIRST_TRIALS", "LOST", "SharedStudy", "counts", "is_hopeless", "violations"]
+
+LOST = "lost"
+"""Attribute of a trial that ended by no fault of its parameters; it is not counted."""
+KILLED = "killed"
+FIRST_TRIALS = 5
+"""When so many trials have ended and none well, the search ends too."""
+MAX_ATTEMPTS = 2
+"""A recipe of a plan whose worker was killed is trained so often; the second time it was hardly an accident."""
+UNCLAIMED_S = 60.0
+_CONSTRAINT = "constraints:"
+
+
+def counts(trial: FrozenTrial) -> bool:
+    """Whether a trial is one of the trials that were asked for."""
+    return trial.state != TrialState.WAITING and not trial.user_attrs.get(LOST)
+
+
+def is_hopeless(trials: Sequence[FrozenTrial]) -> bool:
+    """Whether the first trials have ended and none of them well, so that another is not worth its time."""
+    over = [trial for trial in trials if trial.state.is_finished()]
+    return len(over) >= FIRST_TRIALS and all(trial.state == TrialState.FAIL for trial in over)
+
+
+def violations(trial: FrozenTrial) -> dict[str, float]:
+    """By how much a trial breaks each constraint; 0 or less where it holds."""
+    return {str(name): float(value) for name, value in (trial.constraints or {}).items()}
+
+
+class SharedStudy:
+    """A study that several processes work on.
+
+    Args:
+        folder: of the search.
+        settings: of the search.
+    """
+
+    def __init__(self, folder: RunFolder, settings: Settings) -> None:
+        self.settings = settings
+        self._storage = settings.storage_in(folder.path)
+        self.study = open_study(self._storage, settings.name, directions=settings.directions or ("min",))
+        self._home = folder.home
+
+    def trials(self) -> list[FrozenTrial]:
+        """All trials, by number; they must not be changed."""
+        return self.study.get_trials(deepcopy=False)
+
+    def violations(self, trial: FrozenTrial) -> dict[str, float]:
+        """By how much a trial breaks each constraint."""
+        return violations(trial)
+
+    def attribute(self, name: str) -> Any:
+        """What is shared under a name with every machine of the study; None where nothing is."""
+        return self.study.user_attrs.get(name)
+
+    def share(self, name: str, value: Any) -> None:
+        """Share plain values with every machine of the study."""
+        self.study.set_user_attr(name, value)
+
+    def n_left(self, trials: list[FrozenTrial]) -> int:
+        """How many trials are still to begin."""
+        waiting = sum(trial.state == TrialState.WAITING for trial in trials)
+        return waiting if self.settings.is_plan else max(waiting, self.settings.n_trials - sum(map(counts, trials)))
+
+    def run_key(self, trial: FrozenTrial) -> str | None:
+        """The key of a trial's run."""
+        return (trial.user_attrs.get("run") or {}).get("key")
+
+    def is_of(self, trial: FrozenTrial, pids: Collection[int], *, ended: bool = False) -> bool:
+        """Whether a running (or ended) trial is one of some processes of this host."""
+        worker = (trial.user_attrs.get("run") or {}).get("worker") or {}
+        is_theirs = worker.get("pid") in pids and process.is_here(worker)
+        return is_theirs and (trial.state.is_finished() if ended else trial.state == TrialState.RUNNING)
+
+    def was_killed(self, trial: FrozenTrial) -> bool:
+        """Whether a trial ended because its process did."""
+        return bool(trial.user_attrs.get(KILLED))
+
+    # -- what other processes left behind --------------------------------------------------------------------------
+
+    def free_stale(self, how: Mapping[int, str], others: Collection[int]) -> None:
+        """End the trials whose process on this host is gone; a recipe of a plan gets a second attempt.
+
+        Args:
+            how: in which way processes ended, by number, where that is known.
+            others: processes of which that will be known a moment after they have ended; their trials are left alone.
+        """
+        running = [trial for trial in self.trials() if trial.state == TrialState.RUNNING]
+        if not any(self._may_be_stale(trial) for trial in running):
+            return
+        with asking(self._storage):  # nobody is between asking for a trial and claiming it
+            for trial in self.trials():
+                if trial.state == TrialState.RUNNING and self._is_stale(trial) and not self.is_of(trial, others):
+                    self._free(trial, how)
+
+    def _may_be_stale(self, trial: FrozenTrial) -> bool:
+        claim = trial.user_attrs.get("run")
+        return claim is None or self._is_stale(trial)
+
+    def _is_stale(self, trial: FrozenTrial) -> bool:
+        claim = trial.user_attrs.get("run")
+        if claim is not None:
+            return process.is_here(claim["worker"]) and not process.is_alive(claim["worker"])
+        # Under the lock of a journal an unclaimed trial is one whose asker is gone; elsewhere only time can tell.
+        begun = trial.datetime_start or datetime.now()
+        return self.settings.has_lock or (datetime.now() - begun).total_seconds() > UNCLAIMED_S
+
+    def _free(self, trial: FrozenTrial, how: Mapping[int, str]) -> None:
+        claim = trial.user_attrs.get("run") or {}
+        if claim:
+            RunFolder(self._home / "runs" / claim["key"]).settle()
+        reason = how.get((claim.get("worker") or {}).get("pid", -1), "its worker was killed")
+        again = {name: value for name, value in trial.params.items() if name == ITEM}
+        attempt = int(trial.user_attrs.get("attempt", 1))
+        with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
+            storage = self.study._storage
+            for name, value in {"reason": reason, LOST: True, KILLED: True}.items():
+                storage.set_trial_user_attr(trial._trial_id, name, value)
+            storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+            if again and attempt < MAX_ATTEMPTS:
+                self.study.enqueue_trial(again, user_attrs={"attempt": attempt + 1})
+
+    def drop_waiting(self, trial: FrozenTrial, reason: str) -> None:
+        """End a trial that has not begun."""
+        with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
+            storage = self.study._storage
+            storage.set_trial_user_attr(trial._trial_id, "reason", reason)
+            storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)

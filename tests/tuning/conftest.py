@@ -1,0 +1,71 @@
+"""Searches of the tests: of functions, whose workers need no torch, and quickly over."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from dlstudio.tuning.search import Search
+from dlstudio.tuning.tune import tune
+
+
+def until(what: Callable[[], Any], timeout_s: float = 60.0) -> Any:
+    """Wait for something to become true, and return it."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        found = what()
+        if found:
+            return found
+        time.sleep(0.03)
+    raise AssertionError("it did not happen")
+
+
+def ended(search: Search) -> Search:
+    """Wait for the end of a search, but not for its entry in the catalogue."""
+    until(lambda: search.state().is_over)
+    return search
+
+
+def processes_of(search: Search, module: str) -> list[psutil.Process]:
+    """The coordinator, or the workers, of a search."""
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        command = process.info["cmdline"] or []
+        if command[-2:] == [f"dlstudio.tuning.{module}", str(search.folder)]:
+            found.append(process)
+    return found
+
+
+def parabola(rec: Any, config: dict[str, Any]) -> None:
+    """Lowest at x = 0.3."""
+    rec.log({"loss": (config["x"] - 0.3) ** 2})
+
+
+def slow(rec: Any, config: dict[str, Any]) -> None:
+    """Goes on until it is stopped, or for a minute."""
+    for step in range(1200):
+        rec.log({"loss": config["x"]}, step=step)
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def started(studio_home: Path) -> Iterator[Callable[..., Search]]:
+    """Start searches whose processes are gone after the test."""
+    searches: list[Search] = []
+
+    def start(what: Any = parabola, space: Any = None, **options: Any) -> Search:
+        search = tune(what, {"x": (0.0, 1.0)} if space is None else space, **{"metric": "loss", **options})
+        searches.append(search)
+        return search
+
+    yield start
+    for search in searches:
+        left = processes_of(search, "coordinator") + processes_of(search, "worker")
+        for process in left:
+            process.kill()
+        psutil.wait_procs(left, timeout=5)

@@ -1,0 +1,321 @@
+"""Ablations: factors as people write them, tables of finished runs, stewardship, and one from end to end."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import psutil
+import pytest
+
+from dlstudio import results
+from dlstudio.errors import DLStudioError
+from dlstudio.runs.folder import RunFolder
+from dlstudio.training.recipe import Recipe
+from dlstudio.tuning.ablate import ablate, ablate_values
+from dlstudio.tuning.ablation import Ablation, items_of, open_ablation, write_ablation
+from dlstudio.tuning.ablation_result import AblationResult
+from dlstudio.tuning.factors import cell_label, cell_recipe, read_factors
+
+RECIPE = Recipe(data="digits", schedule="cosine", clip_norm=1.0, model_options={"dropout": 0.2})
+
+
+# -- factors -----------------------------------------------------------------------------------------------------------
+
+
+def test_factors_in_every_way_people_write_them() -> None:
+    read = read_factors(
+        RECIPE,
+        {
+            "dropout": {"model_options.dropout": 0.0},
+            "schedule": ["constant", "linear"],
+            "clip_norm": None,
+            "decay and optimiser": {"weight_decay": 0.0, "optimizer": "adam"},
+        },
+    )
+    assert [factor.labels for factor in read] == [
+        ("dropout=0.0",), ("constant", "linear"), ("None",), ("weight_decay=0.0, optimizer=adam",),
+    ]  # fmt: skip
+    made = cell_recipe(RECIPE, read, [1, 2, 0, 1])
+    assert (made.model_options["dropout"], made.schedule, made.clip_norm) == (0.0, "linear", 1.0)
+    assert (made.weight_decay, made.optimizer) == (0.0, "adam") and RECIPE.model_options == {"dropout": 0.2}
+    assert cell_recipe(RECIPE, read, [0, 0, 0, 0]) == RECIPE
+    assert (
+        cell_label(read, [1, 2, 0, 0]) == "without dropout, schedule (linear)" and cell_label(read, [0] * 4) == "full"
+    )
+
+
+@pytest.mark.parametrize(
+    ("factors", "says"),
+    [
+        ({}, "factors by name"),
+        ({"dropout": 0.0}, "Did you mean"),
+        ({"schedul": "constant"}, "Did you mean 'schedule'"),
+        ({"d": {"model_options.dropuot": 0.0}}, "Did you mean 'dropout'"),
+        ({"lr": -1.0}, "lr to be"),
+        ({"schedule": "cosine"}, "already"),
+        ({"hidden": {"model_options.dropout": 0.2}}, "already"),
+        ({"schedule": []}, "an empty list"),
+        ({"schedule": ["constant", "constant"]}, "twice"),
+        ({"seed": 3}, "repetitions"),
+        ({"x": {"lr.x": 3}}, "dots"),
+    ],
+)
+def test_factors_that_cannot_be(factors: dict[str, Any], says: str) -> None:
+    with pytest.raises(DLStudioError, match=says):
+        read_factors(RECIPE, factors)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"seeds": 0}, "seeds"),
+        ({"seeds": [1, 1]}, "different"),
+        ({"level": 95}, "level"),
+        ({"margin": 0.0}, "margin"),
+        ({"metric": "val/spread"}, "direction"),
+        ({"design": "facto"}, "Did you mean 'factorial'"),
+        ({"factors": {"a": {"lr": 1e-2}, "b": {"lr": 1e-1}}, "design": "factorial"}, "both of which change 'lr'"),
+    ],
+)
+def test_nothing_starts_with_bad_input(options: dict[str, Any], says: str, fresh_home: Path) -> None:
+    given = {"factors": {"schedule": "constant"}, "metric": "val/loss"} | options
+    with pytest.raises(DLStudioError, match=says):
+        ablate(RECIPE, **given)
+    assert not list(fresh_home.glob("runs/*"))
+
+
+# -- tables of one's own -----------------------------------------------------------------------------------------------
+
+
+def table(k: int, seeds: int = 4) -> pd.DataFrame:
+    """Every combination of k switches; each adds 0.1 times its number, the first two 0.05 more together."""
+    rows = []
+    for on in itertools.product((True, False), repeat=k):
+        for seed in range(seeds):
+            noise = 0.001 * math.sin(37 * seed + sum(place * 11 for place, one in enumerate(on) if one))
+            value = 0.5 + sum(0.1 * (place + 1) for place, one in enumerate(on) if one) + noise
+            value += 0.05 if all(on[:2]) else 0.0
+            rows.append({**{f"f{i}": one for i, one in enumerate(on)}, "seed": seed, "auc": value})
+    return pd.DataFrame(rows).sample(frac=1, random_state=0)
+
+
+def test_a_factorial_table() -> None:
+    found = ablate_values(table(3), metric="auc", factors=["f0", "f1", "f2"])
+    assert found.design.kind == "factorial" and found.is_complete and found.n_saved == 0
+    main = found.main.set_index("factor")
+    assert main.difference.to_numpy() == pytest.approx([0.125, 0.225, 0.3], abs=2e-3)
+    assert set(main.verdict) == {"better"}
+    pairs = found.interactions.set_index("factor")
+    assert pairs.difference["f0 × f1"] == pytest.approx(0.025, abs=2e-3) and pairs.verdict["f0 × f1"] == "better"
+    assert abs(pairs.difference["f0 × f2"]) < 2e-3
+    assert {"DLS560", "DLS562"} <= {finding.code for finding in found.findings}
+    assert "with f1 than without" in pairs.sentence["f0 × f1"] and "0.05" in pairs.sentence["f0 × f1"]
+    low = ablate_values(table(3).rename(columns={"auc": "loss"}), metric="loss", factors=["f0", "f1", "f2"])
+    assert set(low.main.verdict) == {"worse"} and "DLS561" in {finding.code for finding in low.findings}
+
+
+def test_a_one_out_table_of_texts() -> None:
+    frame = pd.DataFrame(
+        {
+            "schedule": ["cosine", "constant", "step", "cosine"] * 6,
+            "dropout": [0.2, 0.2, 0.2, 0.0] * 6,
+            "seed": np.repeat(np.arange(6), 4),
+            "loss": np.tile([0.3, 0.5, 0.4, 0.3], 6) + np.repeat([0.01, 0.02, 0.0, 0.03, 0.05, 0.01], 4),
+        }
+    )
+    frame["loss"] += 0.0001 * np.sin(np.arange(24.0))
+    found = ablate_values(frame, metric="loss", factors={"schedule": "cosine", "dropout": 0.2}, margin=0.02)
+    effects = found.effects.set_index("without")
+    assert effects.verdict.to_dict() == {"constant": "better", "step": "better", "0.0": "equivalent"}
+    assert effects.difference["constant"] == pytest.approx(-0.2, abs=1e-3)
+    assert found.summary[0] == "schedule helps (24 of 24 planned runs)."
+    assert found.cells.schedule.tolist()[0] == "" and len(found.cells) == 4
+
+
+def test_a_failed_run_is_said(tmp_path: Path) -> None:
+    frame = table(2)
+    frame.loc[(~frame.f0) & frame.f1 & (frame.seed == 1), "auc"] = math.nan
+    found = ablate_values(frame, metric="auc", factors=["f0", "f1"])
+    assert set(found.effects.n) == {3} and found.count("failed") == 1
+    warning = next(finding for finding in found.findings if finding.code == "DLS564")
+    assert "without f0" in warning.sentence and "1 of 16" in warning.sentence
+    assert results.load(results.save(found, tmp_path, "ablation")) == found
+
+
+def test_tables_that_cannot_be_read() -> None:
+    frame = table(2)
+    for change, says in (
+        ({"metric": "acu"}, "Did you mean 'auc'"),
+        ({"factors": ["f3"]}, "column"),
+        ({"factors": {"f0": "on"}}, "rows with f0 = 'on'"),
+        ({"factors": ["f0"]}, "one row for each"),
+    ):
+        with pytest.raises(DLStudioError, match=says):
+            ablate_values(frame, **{"metric": "auc", "direction": "max", "factors": ["f0", "f1"], **change})
+    with pytest.raises(DLStudioError, match="rows without 'f0'"):
+        ablate_values(frame[frame.f0], metric="auc", factors=["f0", "f1"])
+    with pytest.raises(DLStudioError, match="none of these"):
+        ablate_values(frame[frame.f0 != frame.f1], metric="auc", factors=["f0", "f1"])
+
+
+# -- stewardship -------------------------------------------------------------------------------------------------------
+
+
+class Staged:
+    """A plan whose runs end when the test says so, with the values of a table."""
+
+    def __init__(self, folder: Path, values: Any) -> None:
+        self.folder, self.key, self.name, self.status, self.reason = folder, folder.name, "staged", "RUNNING", None
+        self.values = np.asarray(values, dtype=float).T.ravel()  # seed by seed
+        self.states = ["WAITING"] * len(self.values)
+        self.latest_name, self.is_stopped = "auc", False
+
+    @property
+    def runs(self) -> list[Any]:
+        def run(item: int) -> Any:
+            latest = {self.latest_name: self.values[item]}
+            return SimpleNamespace(key=f"run{item}", reason="", state=lambda: SimpleNamespace(latest=latest))
+
+        return [None if state == "WAITING" else run(item) for item, state in enumerate(self.states)]
+
+    def state(self) -> Any:
+        return SimpleNamespace(is_over="WAITING" not in self.states)
+
+    def cancel(self, items: list[int]) -> None:
+        RunFolder(self.folder).command("cancel", items=items)
+        for item in items:
+            self.states[item] = "FAIL"
+
+    def stop(self) -> None:
+        self.is_stopped = True
+
+    def train(self, n: int = 1) -> None:
+        for item in [item for item, state in enumerate(self.states) if state == "WAITING"][:n]:
+            self.states[item] = "COMPLETE"
+
+
+def staged(values: Any, *, stop: bool = True, design: str = "one-out") -> tuple[Ablation, Staged]:
+    folder = RunFolder.create("staged", kind="ablation", config={}).path
+    plan = Staged(folder, values)
+    n_cells, n_seeds = np.shape(values)
+    names = ["a", "b", "c", "d"][: n_cells - 1 if design == "one-out" else int(math.log2(n_cells))]
+    seeds = list(range(n_seeds))
+    about = {
+        "metric": "auc", "direction": "max", "design": design, "factors": names, "off": dict.fromkeys(names, ["off"]),
+        "labels": [str(cell) for cell in range(n_cells)], "seeds": seeds, "level": 0.95, "margin": None, "stop": stop,
+        "items": items_of(n_cells, seeds),
+    }  # fmt: skip
+    write_ablation(folder, about)
+    return Ablation(plan), plan  # type: ignore[arg-type]
+
+
+def see_through(ablation: Ablation, plan: Staged) -> AblationResult:
+    while not plan.state().is_over:
+        plan.train()
+        ablation.spare()
+    return ablation.estimate()
+
+
+def values_of(shifts: list[float], n_seeds: int = 10, seed: int = 0) -> Any:
+    noise = np.random.default_rng(seed).normal(0, 0.01, (len(shifts) + 1, n_seeds))
+    return noise + 0.9 - np.array([0.0, *shifts])[:, None]
+
+
+def test_what_is_decided_or_hopeless_is_not_trained_on(studio_home: Path) -> None:
+    ablation, plan = staged(values_of([0.5, 0.5, 0.0]))
+    found = see_through(ablation, plan)
+    main = found.main.set_index("factor")
+    assert main.verdict[["a", "b"]].tolist() == ["better", "better"] and main.state["a"] == "decided"
+    assert main.verdict["c"] not in ("better", "worse")
+    assert found.n_saved >= 10 and found.n_planned == 40
+    assert found.n_saved == found.count("spared") == 40 - found.count("complete")
+    # The whole is trained as long as any comparison is open, and then no longer.
+    n_full = int(((found.runs.cell == 0) & (found.runs.state == "complete")).sum())
+    assert n_full == main.n.max()
+    assert "DLS565" in {finding.code for finding in found.findings}
+
+
+def test_a_factorial_goes_on_until_all_components_are_decided(studio_home: Path) -> None:
+    noise = np.random.default_rng(1).normal(0, 0.01, (4, 8))
+    both, one = staged(noise + np.array([1.0, 0.7, 0.5, 0.2])[:, None], design="factorial")
+    assert see_through(both, one).main.state.tolist() == ["decided", "decided"]
+    assert one.states.count("COMPLETE") <= 4 * 4  # all cells of a few seeds
+
+
+def test_without_stopping_everything_is_trained_and_judged_once(studio_home: Path) -> None:
+    ablation, plan = staged(values_of([0.5, 0.0], 6), stop=False)
+    found = see_through(ablation, plan)
+    assert found.n_saved == 0 and found.count("complete") == 18 and not found.sequential
+    assert found.main.test.tolist() == ["paired t", "paired t"] or "permutation" in found.main.test[0]
+
+
+def test_a_metric_that_no_run_has_ends_it(studio_home: Path) -> None:
+    ablation, plan = staged(values_of([0.1]))
+    plan.latest_name = "acu"
+    plan.train(2)
+    ablation.spare()
+    assert not plan.is_stopped
+    plan.train(1)
+    ablation.spare()
+    assert plan.is_stopped
+    assert "Did you mean 'acu'" in ablation.estimate().runs.reason[0]
+
+
+def test_a_run_with_a_value_that_is_not_finite_counts_as_failed(studio_home: Path) -> None:
+    values = values_of([0.1, 0.0], 6)
+    values[1, 0] = math.inf
+    ablation, plan = staged(values)
+    found = see_through(ablation, plan)
+    assert found.runs.state[1] == "failed" and "inf" in found.runs.reason[1]
+    assert found.main.n[0] <= 5
+
+
+# -- from end to end ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def leaves_nothing_behind(studio_home: Path) -> Any:
+    yield
+    for process in psutil.process_iter(["cmdline"]):
+        command = process.info["cmdline"] or []
+        modules = ("dlstudio.tuning.steward", "dlstudio.tuning.coordinator", "dlstudio.tuning.worker")
+        if any(word in modules for word in command) and str(studio_home) in " ".join(command):
+            process.kill()
+
+
+@pytest.mark.usefixtures("leaves_nothing_behind")
+def test_an_ablation_of_a_recipe(studio_home: Path) -> None:
+    recipe = Recipe(data="digits", epochs=1, lr=0.01, clip_norm=1e9, device="cpu", seed=3)
+    ablation = ablate(
+        recipe,
+        {"lr": 1e-7, "clipping": {"clip_norm": None}},
+        metric="val/accuracy",
+        seeds=3,
+        name="end-to-end",
+    )
+    assert open_ablation("end-to-end").plan == ablation.plan
+    assert ablation.wait(180).status == "FINISHED"
+    found = open_ablation("end-to-end").estimate()
+    main = found.main.set_index("factor")
+    assert main.verdict["lr"] == "better" and main.difference["lr"] > 0.5
+    assert main.same["clipping"] and "DLS566" in {finding.code for finding in found.findings}
+    rows = found.runs
+    assert set(rows.seed) == {3, 4, 5}
+    for row, run in zip(rows.itertuples(), ablation.runs, strict=True):
+        if row.state == "complete":
+            assert run is not None and run.key == row.run and run.config["seed"] == row.seed
+            assert row.value == run.state().latest["val/accuracy"]  # type: ignore[index]
+            assert run.info["tags"]["variant"] == row.label
+    saved = results.load(ablation.folder / "results" / "ablation.json")
+    deadline = time.monotonic() + 20
+    while saved.status != "FINISHED" and time.monotonic() < deadline:
+        time.sleep(0.1)
+        saved = results.load(ablation.folder / "results" / "ablation.json")
+    assert saved == found

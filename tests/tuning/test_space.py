@@ -1,0 +1,124 @@
+"""What may be searched, and what is refused before anything starts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+from dlstudio.errors import DLStudioError
+from dlstudio.training.recipe import Recipe
+from dlstudio.tuning.begin import grid_points, starting_point
+from dlstudio.tuning.space import Space, changed, read_space
+
+
+def test_every_way_to_write_a_range() -> None:
+    space = read_space(
+        {
+            "lr": (1e-4, 1e-1, "log"),
+            "epochs": (5, 20),
+            "weight_decay": (0.0, 0.1),
+            "batch_size": [32, 64],
+            "model_options.dropout": FloatDistribution(0.0, 0.5),
+        },
+        Recipe(),
+    )
+    assert space.distributions == {
+        "lr": FloatDistribution(1e-4, 1e-1, log=True),
+        "epochs": IntDistribution(5, 20),
+        "weight_decay": FloatDistribution(0.0, 0.1),
+        "batch_size": CategoricalDistribution([32, 64]),
+        "model_options.dropout": FloatDistribution(0.0, 0.5),
+    }
+    assert Space.from_json(space.to_json()) == space
+
+
+@pytest.mark.parametrize(
+    ("space", "complaint"),
+    [
+        ({"lrr": (0.1, 0.2)}, "Did you mean 'lr'"),
+        ({"model_option.dropout": (0.1, 0.2)}, "recipe field"),
+        ({"lr.x": (0.1, 0.2)}, "dots only inside"),
+        ({"lr": (0.0, 0.1)}, "lr to be a number above 0"),
+        ({"lr": (-1.0, 0.1, "log")}, "above 0"),
+        ({"lr": (0.2, 0.1)}, "the lower one first"),
+        ({"lr": (0.1, float("nan"))}, "finite"),
+        ({"lr": 0.1}, "a list of choices"),
+        ({"lr": (0.1, 0.2, "lin")}, "a list of choices"),
+        ({"epochs": (1.0, 5.0)}, "whole numbers"),
+        ({"epochs": (0, 5)}, "at least 1"),
+        ({"seed": (0, 2**33)}, "at most"),
+        ({"optimizer": ["adam", "adamm"]}, "Did you mean 'adam"),
+        ({"optimizer": (1, 2)}, "choices for 'optimizer'"),
+        ({"model": ["mlp", "mpl"]}, "Did you mean 'mlp'"),
+        ({"data": ["mortgages"]}, "Did you mean 'mortgage'"),
+        ({"model": [object()]}, "Tune a function"),
+        ({"batch_size": []}, "empty list"),
+        ({"batch_size": [32, 32]}, "that differ"),
+        ({"name": ["a", "b"]}, "changes what is learned"),
+        ({"devices": [1, 2]}, "changes what is learned"),
+        ({}, "at least one parameter"),
+        ({1: [2]}, "text as the name"),
+    ],
+)
+def test_what_cannot_be_searched_is_refused(space: Any, complaint: str) -> None:
+    with pytest.raises(DLStudioError, match=complaint):
+        read_space(space, Recipe())
+
+
+def test_choices_may_be_lists_and_booleans_beside_numbers() -> None:
+    space = read_space({"model_options.hidden": [[4], [8, 8]], "x": [True, 1, "1.5", 1.5]}, None)
+    hidden, x = space.axes["model_options.hidden"], space.axes["x"]
+    for axis in (hidden, x):
+        for value in axis.choices:
+            back = axis.meaning(axis.known(value))
+            assert back == value and type(back) is type(value)
+            assert axis.label(value) == axis.known(value)
+    assert space.meanings({"model_options.hidden": hidden.known([8, 8])}) == {"model_options.hidden": [8, 8]}
+
+
+def test_values_asked_for_are_checked() -> None:
+    space = read_space({"lr": (1e-3, 1e-1), "epochs": (1, 5), "batch_size": [32]}, Recipe())
+    assert space.known({"lr": 1e-3, "epochs": 5.0}) == {"lr": 1e-3, "epochs": 5}
+    for wrong, complaint in (
+        ({"lr": 1.0}, "Widen"),
+        ({"epochs": 2.5}, "whole number"),
+        ({"epochs": True}, "whole number"),
+        ({"batch_size": 64}, "one of"),
+        ({"lrr": 0.01}, "Did you mean 'lr'"),
+    ):
+        with pytest.raises(DLStudioError, match=complaint):
+            space.known(wrong)
+
+
+def test_ranges_become_narrower_and_wider_but_keep_their_kind() -> None:
+    space = read_space({"lr": (1e-3, 1e-1, "log"), "epochs": (1, 5), "batch_size": [32]}, Recipe())
+    assert space.within({"lr": (1, 2)}).distributions["lr"] == FloatDistribution(1.0, 2.0, log=True)
+    assert space.within({"epochs": (2, 50)}).distributions["epochs"] == IntDistribution(2, 50)
+    for ranges in ({"epochs": (1.5, 2.5)}, {"batch_size": (1, 2)}, {"lr": (0.0, 1.0)}, {"no": (1, 2)}):
+        with pytest.raises(DLStudioError):
+            space.within(ranges)
+
+
+def test_a_changed_recipe_leaves_the_other_options_and_the_first_recipe_alone() -> None:
+    recipe = Recipe(model_options={"hidden": [4], "deep": {"a": 1, "b": 2}})
+    made = changed(recipe, {"lr": 0.5, "model_options.hidden": [8], "model_options.deep.a": 3})
+    assert made.lr == 0.5 and made.model_options == {"hidden": [8], "deep": {"a": 3, "b": 2}}
+    assert recipe.model_options == {"hidden": [4], "deep": {"a": 1, "b": 2}}
+
+
+def test_a_search_begins_with_the_recipe_itself_where_it_lies_in_the_space() -> None:
+    recipe = Recipe(lr=0.01, model_options={"hidden": [4]})
+    space = read_space({"lr": (1e-3, 1e-1), "model_options.hidden": [[4], [8]]}, recipe)
+    point = starting_point(space, recipe.to_dict())
+    assert point is not None and space.meanings(point) == {"lr": 0.01, "model_options.hidden": [4]}
+    assert starting_point(read_space({"lr": (0.1, 0.2)}, recipe), recipe.to_dict()) is None
+    assert starting_point(read_space({"model_options.dropout": (0.1, 0.2)}, recipe), recipe.to_dict()) is None
+
+
+def test_a_grid_is_every_combination() -> None:
+    space = read_space({"a": [1, 2], "b": (3, 5)}, None)
+    assert grid_points(space) == [{"a": a, "b": b} for a in (1, 2) for b in (3, 4, 5)]
+    with pytest.raises(DLStudioError, match="list of values for 'lr' in a grid"):
+        grid_points(read_space({"lr": (0.1, 0.2)}, None))

@@ -1,0 +1,99 @@
+"""A search is steered while it goes on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from dlstudio.errors import DLStudioError
+from dlstudio.runs.run import open_run
+from dlstudio.tuning.search import Search
+from tests.tuning.conftest import ended, processes_of, slow, until
+
+Start = Callable[..., Search]
+
+
+def rows(search: Search, state: str) -> list[Any]:
+    return [row for row in search.result(importance=False).rows if row.state == state]
+
+
+def test_points_ranges_workers_and_trials(started: Start) -> None:
+    search = started(slow, {"x": (0.0, 1.0), "c": ["a", "b"]}, n_trials=50, pruner=None)
+    first = until(lambda: rows(search, "running"))[0]
+    search.enqueue({"x": 0.125, "c": "b"})
+    search.enqueue({"c": "a"})
+    search.set_range("x", 0.5, 0.6)
+    until(lambda: search.space.axes["x"].high == 0.6 and len(rows(search, "waiting")) == 2)
+    search.stop_trial(first.number)
+    second = until(lambda: [row for row in rows(search, "running") if row.number != first.number])[0]
+    assert second.params == {"x": 0.125, "c": "b"}  # asked for before the range was narrowed
+    stopped = search.result().rows[first.number]
+    assert (stopped.state, stopped.reason) == ("pruned", "stopped on request")
+    assert open_run(str(stopped.run)).status == "KILLED"
+    search.add_workers(1)
+    third = until(lambda: [row for row in rows(search, "running") if row.number > second.number])[0]
+    assert third.params["c"] == "a" and 0.5 <= third.params["x"] <= 0.6
+    until(lambda: len(processes_of(search, "worker")) == 2)
+    for wrong, complaint in (
+        (lambda: search.enqueue({"x": 0.7}), "Widen the range"),
+        (lambda: search.enqueue({"y": 0.7}), "Did you mean|Choose a parameter"),
+        (lambda: search.enqueue({}), "values by parameter"),
+        (lambda: search.set_range("c", 0, 1), "with a range"),
+        (lambda: search.set_range("x", 1, 0), "lower one first"),
+        (lambda: search.stop_trial(99), "trial"),
+        (lambda: search.keep_trial("x"), "number of a trial"),  # type: ignore[arg-type]
+        (lambda: search.add_workers(0), "1 or more"),
+        (lambda: search.run_of(99), "trial"),
+    ):
+        with pytest.raises(DLStudioError, match=complaint):
+            wrong()
+    search.stop()
+    ended(search)
+    kinds = [event["kind"] for event in search.run.events()]
+    assert [kind for kind in kinds if kind in {"enqueue", "set_range", "stop_trial", "add_workers", "stop"}] == [
+        "enqueue", "enqueue", "set_range", "stop_trial", "add_workers", "stop",
+    ]  # fmt: skip
+    with pytest.raises(DLStudioError, match="live run"):
+        search.pause()
+
+
+def test_a_pause_holds_trials_and_search(started: Start) -> None:
+    search = started(slow, n_trials=1, pruner=None)
+    trial = search.run_of(until(lambda: rows(search, "running"))[0].number)
+    assert trial is not None
+    search.pause()
+    until(lambda: search.status == "PAUSED" and trial.status == "PAUSED")
+    step = trial.scalars("loss")[0][-1]
+    time.sleep(0.5)
+    assert trial.scalars("loss")[0][-1] <= step + 1
+    search.resume()
+    until(lambda: search.status == "RUNNING" and trial.status == "RUNNING")
+    search.pause()
+    until(lambda: trial.status == "PAUSED")
+    search.stop()  # from within the pause
+    assert ended(search).status == "KILLED"
+
+
+def late(rec: Any, config: dict[str, Any]) -> None:
+    import pathlib
+
+    while config["x"] > 1 and not pathlib.Path(config["gate"]).exists():
+        time.sleep(0.02)
+    for step in range(3):
+        rec.log({"loss": config["x"]}, step=step)
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_a_trial_that_is_kept_is_not_pruned(started: Start, tmp_path: Any, keep: bool) -> None:
+    gate = tmp_path / "gate"
+    search = started(late, {"x": [0.0, 0.1, 0.2, 0.3, 0.4, 9.0], "gate": [str(gate)]}, sampler="grid")
+    last = until(lambda: [row for row in rows(search, "running") if row.params["x"] == 9.0])[0]
+    if keep:
+        search.keep_trial(last.number)
+        until(lambda: any(event["kind"] == "keep_trial" for event in search.run.events()))
+    gate.write_text("")
+    ended(search)
+    assert search.result().rows[last.number].state == ("complete" if keep else "pruned")

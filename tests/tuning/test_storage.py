@@ -1,0 +1,218 @@
+"""Where studies lie: safe against kills, the same for the same seed, shared by URL."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.distributions import CategoricalDistribution, FloatDistribution
+from optuna.trial import TrialState
+
+from dlstudio.errors import DLStudioError
+from dlstudio.tuning.storage import (
+    PRUNERS,
+    SAMPLERS,
+    Journal,
+    Sampler,
+    asking,
+    make_pruner,
+    open_storage,
+    open_study,
+)
+
+SPACE = {"x": FloatDistribution(0.0, 1.0), "c": CategoricalDistribution(["a", "b"])}
+
+
+def study_at(path: Path, sampler: str = "tpe", seed: int = 0, space: Any = SPACE, **more: Any) -> optuna.Study:
+    made = Sampler(sampler, seed, SAMPLERS[sampler])
+    made.space = space
+    return open_study(str(path), "s", directions=["min"], sampler=made, **more)
+
+
+def run_trials(study: optuna.Study, n: int, space: Any = SPACE) -> list[dict[str, Any]]:
+    params = []
+    for _ in range(n):
+        trial = study.ask(space)
+        params.append(trial.params)
+        study.tell(trial, (trial.params["x"] - 0.3) ** 2)
+    return params
+
+
+def test_every_argument_of_the_samplers_and_pruners_is_what_optuna_takes() -> None:
+    for name, arguments in PRUNERS.items():
+        assert make_pruner(name, arguments) is not None
+    assert set(SAMPLERS) == {"tpe", "random", "grid"}
+    with pytest.raises(DLStudioError, match="Did you mean 'median'"):
+        make_pruner("medain", {})
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random"])
+def test_the_same_seed_suggests_the_same_also_when_the_study_is_opened_anew(tmp_path: Path, sampler: str) -> None:
+    whole = run_trials(study_at(tmp_path / "a", sampler), 16)
+    parts = [run_trials(study_at(tmp_path / "b", sampler), n) for n in (3, 9, 4)]
+    assert sum(parts, []) == whole
+    assert run_trials(study_at(tmp_path / "c", sampler, seed=1), 16) != whole
+
+
+def test_tpe_finds_what_chance_does_not(tmp_path: Path) -> None:
+    errors = {}
+    for sampler in ("tpe", "random"):
+        found = [run_trials(study_at(tmp_path / f"{sampler}{s}", sampler, seed=s), 30)[15:] for s in range(3)]
+        errors[sampler] = sum(abs(p["x"] - 0.3) for params in found for p in params)
+    assert errors["tpe"] < errors["random"] / 2
+
+
+@pytest.mark.parametrize("ends", [(0.4, 0.5), (0.28, 0.31)])
+def test_a_range_set_anew_is_searched_from_then_on(tmp_path: Path, ends: tuple[float, float]) -> None:
+    study = study_at(tmp_path / "s")
+    run_trials(study, 15)
+    space = {**SPACE, "x": FloatDistribution(*ends)}
+    study.sampler.space = space  # type: ignore[attr-defined]
+    after = [params["x"] for params in run_trials(study, 15, space)]
+    assert all(ends[0] <= x <= ends[1] for x in after) and len(set(after)) == 15
+    nearest = min(max(0.3, ends[0]), ends[1])  # still guided: close to the best place that is left
+    assert sorted(abs(x - nearest) for x in after)[7] < 0.2 * (ends[1] - ends[0])
+
+
+def test_a_wider_range_is_searched_in_all_of_it(tmp_path: Path) -> None:
+    study = study_at(tmp_path / "s")
+    run_trials(study, 15)
+    space = {**SPACE, "x": FloatDistribution(-3.0, 1.0)}
+    study.sampler.space = space  # type: ignore[attr-defined]
+    after = [params["x"] for params in run_trials(study, 15, space)]
+    assert min(after) < 0 and all(-3 <= x <= 1 for x in after)
+
+
+def test_constraints_are_kept_by_the_sampler(tmp_path: Path) -> None:
+    kept = {}
+    for limit in (0.6, -1.0):  # x is to be so large at least; without that 0 is best
+        study = study_at(tmp_path / f"{limit}")
+        xs = []
+        for _ in range(40):
+            trial = study.ask(SPACE)
+            trial.set_constraint("x", limit - trial.params["x"])
+            study.tell(trial, trial.params["x"])
+            xs.append(trial.params["x"])
+        kept[limit] = sum(x >= 0.6 for x in xs[15:])
+    assert kept[0.6] >= 10 and kept[-1.0] <= 3
+
+
+def test_a_line_that_a_killed_writer_left_half_costs_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    run_trials(study_at(path), 3)
+    before = path.read_bytes()
+    for torn in (before[:-7], before + b'{"op_code":4,"wor'):
+        path.write_bytes(torn)
+        study = study_at(path)
+        run_trials(study, 1)
+        lines = path.read_bytes().splitlines()
+        assert all(json.loads(line) for line in lines)
+        assert len(study_at(path).trials) >= 4
+
+
+def test_a_half_line_longer_than_what_is_read_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "j"
+    journal = Journal(path)
+    journal.append_logs([{"a": 1}])
+    with open(path, "ab") as file:
+        file.write(b"x" * 100_000)
+    journal.append_logs([{"b": 2}])
+    assert [json.loads(line) for line in path.read_bytes().splitlines()] == [{"a": 1}, {"b": 2}]
+    path.write_bytes(b"y" * 5000)
+    journal.append_logs([{"c": 3}])
+    assert path.read_bytes() == b'{"c":3}\n'
+
+
+HOLDER = """
+import sys, time
+from dlstudio.tuning.storage import asking
+with asking(sys.argv[1]):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_killed_process_leaves_no_lock(tmp_path: Path) -> None:
+    holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(tmp_path / "s")], stdout=subprocess.PIPE)
+    assert holder.stdout is not None and holder.stdout.readline() == b"held\n"
+    os.kill(holder.pid, signal.SIGKILL)
+    holder.communicate()
+    begun = time.monotonic()
+    with asking(str(tmp_path / "s")):
+        pass
+    assert time.monotonic() - begun < 25  # Optuna's own lock would be held for 30 s
+
+
+WRITER = """
+import sys
+from optuna.distributions import FloatDistribution
+from dlstudio.tuning.storage import Sampler, SAMPLERS, asking, open_study
+sampler = Sampler("random", 0, {})
+study = open_study(sys.argv[1], "s", directions=["min"], sampler=sampler)
+for _ in range(25):
+    with asking(sys.argv[1]):
+        trial = study.ask({"x": FloatDistribution(0.0, 1.0)})
+    study.tell(trial, trial.params["x"])
+"""
+
+
+def test_two_processes_share_a_journal_and_repeat_nothing(tmp_path: Path) -> None:
+    path = str(tmp_path / "s")
+    writers = [subprocess.Popen([sys.executable, "-c", WRITER, path]) for _ in range(2)]
+    assert [writer.wait(60) for writer in writers] == [0, 0]
+    trials = open_study(path, "s", directions=["min"]).trials
+    assert [trial.number for trial in trials] == list(range(50))
+    assert all(trial.state == TrialState.COMPLETE for trial in trials)
+    assert len({trial.params["x"] for trial in trials}) == 50
+
+
+def test_a_study_in_a_database(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/study.db"
+    study = open_study(url, "s", directions=["min", "max"])
+    study.tell(study.ask(SPACE), [1.0, 2.0])
+    again = open_study(url, "s", directions=["min", "max"])
+    assert again.trials[0].values == [1.0, 2.0]
+    with pytest.raises(DLStudioError, match="Choose another name"):
+        open_study(url, "s", directions=["max", "max"])
+
+
+@pytest.mark.parametrize(
+    "url", ["nonsense://host/name", "sqlite:////no/such/folder/study.db", "/no/such/folder/journal.log"]
+)
+def test_a_storage_that_cannot_be_reached_is_told_at_once(url: str) -> None:
+    with pytest.raises(DLStudioError, match="study storage"):
+        open_storage(url)
+
+
+def test_a_password_is_not_repeated() -> None:
+    with pytest.raises(DLStudioError) as caught:
+        open_storage("nonsense://me:secret@host/name")
+    assert "secret" not in str(caught.value)
+
+
+def test_a_study_behind_a_grpc_server_on_this_machine(tmp_path: Path) -> None:
+    pytest.importorskip("grpc", reason="grpcio is not installed")
+    from optuna.storages._grpc.server import make_server
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    url = f"sqlite:///{tmp_path}/study.db"
+    server = make_server(open_storage(url), "127.0.0.1", port, ThreadPoolExecutor(2))
+    server.start()
+    try:
+        study = open_study(f"grpc://127.0.0.1:{port}", "s", directions=["min"])
+        study.tell(study.ask(SPACE), 1.0)
+        assert open_study(url, "s", directions=["min"]).trials[0].value == 1.0
+    finally:
+        server.stop(None).wait()
