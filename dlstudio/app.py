@@ -298,8 +298,12 @@ _warming = threading.Lock()
 def warm() -> None:
     """Import what the next page will need while the reader still looks at this one."""
     if _warming.acquire(blocking=False):  # never released: once is enough
-        module = "dlstudio.figures.training"
-        threading.Thread(target=importlib.import_module, args=(module,), daemon=True).start()
+
+        def load() -> None:
+            for module in ("dlstudio.figures.training", "dlstudio.figures.comparison", "scipy.stats"):
+                importlib.import_module(module)
+
+        threading.Thread(target=load, daemon=True).start()
 
 
 def heading(title: object, status: str | None = None) -> None:

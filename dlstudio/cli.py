@@ -15,6 +15,7 @@ import dlstudio
 from dlstudio.errors import DLStudioError, RunStopped
 
 if TYPE_CHECKING:
+    from dlstudio.compare.result import Comparison
     from dlstudio.runs.run import Run
     from dlstudio.training.recipe import Recipe
 
@@ -22,6 +23,7 @@ __all__ = ["main"]
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 TERMINAL = ("FINISHED", "FAILED", "KILLED")
+COMPARING = ("metric", "by", "direction", "margin", "reference")
 ANSWER_S = 10.0
 """How long `stop`, `pause` and `resume` wait for the run to obey."""
 
@@ -61,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
         sub.set_defaults(command=command)
         return sub
 
-    sub = add("demo", _demo, "train four real runs, audit them, write a report and serve the board")
+    sub = add("demo", _demo, "train four real runs, compare and audit them, write a report and serve the board")
     sub.add_argument("--no-serve", dest="serve", action="store_false", help="end instead of serving the board")
     sub.add_argument("--epochs", type=int, metavar="N", help="epochs of each run, for a shorter or longer demo")
     sub.add_argument("--port", type=int, help="port of the board (default: 8501, or the next that is free)")
@@ -97,19 +99,36 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("name", nargs="?", default="board", metavar="NAME", help="which app (default: board)")
     sub.add_argument("--port", type=int, help="port (default: 8501, or the next that is free)")
 
+    sub = add("compare", _compare, "say which variant is better, and whether that is more than a lucky seed")
+    sub.add_argument("runs", nargs="*", metavar="RUN", help="names or ids of runs (default: all of this studio home)")
+    _add_comparing(sub)
+    sub.add_argument("--diff", action="store_true", help="say instead what differs between two runs")
+    sub.add_argument("--json", dest="as_json", action="store_true", help="as JSON")
+
     sub = add("report", _report, "write a self-contained HTML report")
-    sub.add_argument("kind", metavar="KIND", help="which report: training, explain, fairness or trust")
-    sub.add_argument("--run", required=True, metavar="RUN", help="name or id of a run")
-    sub.add_argument("--out", type=Path, metavar="FILE", help="where to write it (default: into the run's folder)")
+    sub.add_argument("kind", metavar="KIND", help="which report: training, explain, fairness, trust or compare")
+    sub.add_argument("--run", metavar="RUN", help="name or id of a run; compare takes --runs or --filter instead")
+    sub.add_argument("--runs", nargs="+", metavar="RUN", help="runs to compare (default: all of this studio home)")
+    _add_comparing(sub)
+    sub.add_argument("--out", type=Path, metavar="FILE", help="where to write it (default: with the run, or the home)")
 
     sub = add("doctor", _doctor, "check Python, packages, GPUs, the studio home and the ports")
     sub.add_argument("--json", dest="as_json", action="store_true", help="as JSON")
 
     sub = add("bench", _bench, "measure dlstudio beside every peer that is installed")
-    parts = ("record", "layers", "loop", "read", "live", "start", "explain", "fairness", "all")
+    parts = ("record", "layers", "loop", "read", "live", "start", "explain", "fairness", "compare", "tune", "all")
     sub.add_argument("which", nargs="?", default="all", choices=parts, help="which part (default: all)")
     sub.add_argument("--json", dest="as_json", action="store_true", help="as JSON")
     return parser
+
+
+def _add_comparing(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--filter", metavar="TEXT", help="runs that an MLflow filter finds, other tools' among them")
+    sub.add_argument("--metric", help="what to compare (default: the validation loss)")
+    sub.add_argument("--by", metavar="NAME", help="what makes a variant: a setting or tag; example: row by row")
+    sub.add_argument("--direction", choices=("max", "min"), help="which is better, where the name does not tell")
+    sub.add_argument("--margin", type=float, help="the largest difference that does not matter")
+    sub.add_argument("--reference", metavar="VARIANT", help="compare all others with this one (default: all pairs)")
 
 
 def _demo(arguments: argparse.Namespace) -> int:
@@ -243,11 +262,80 @@ def _await(run: Run, wanted: Sequence[str], verb: str) -> None:
         print(f"{run.name} is still {status}; it was asked to {verb} and will do so after its current step.")
 
 
+def _compare(arguments: argparse.Namespace) -> None:
+    if arguments.diff:
+        _diff(arguments)
+        return
+    found = _compared(arguments)
+    if arguments.as_json:
+        kept = {name: getattr(found, name) for name in ("metric", "direction", "level", "margin", "pairing", "best")}
+        frames = {"variants": found.table, "pairs": found.pairs}
+        told = {"left_out": found.left_out, "summary": found.summary}
+        _print_json({**kept, **{name: _records(frame) for name, frame in frames.items()}, **told})
+        return
+    from dlstudio.figures import tables
+    from dlstudio.terminal import console, words_table
+
+    screen = console()
+    first, *others = found.summary
+    screen.print(first, markup=False)
+    for rows in (tables.variants(found), *([tables.pairs(found)] if found.comparisons else [])):
+        screen.print()
+        screen.print(words_table(rows.heads, rows.cells))
+    screen.print()
+    screen.print("\n".join(others), markup=False)
+
+
+def _compared(arguments: argparse.Namespace) -> Comparison:
+    from dlstudio.compare.compare import compare
+
+    if arguments.runs and arguments.filter:
+        raise DLStudioError("either runs or a filter", "both", "Leave one out.")
+    options = {name: getattr(arguments, name) for name in COMPARING}
+    return compare(arguments.runs or arguments.filter, **options)
+
+
+def _diff(arguments: argparse.Namespace) -> None:
+    from dlstudio.compare.diff import diff_runs
+
+    if len(arguments.runs) != 2:
+        raise DLStudioError("two runs beside --diff", f"{len(arguments.runs)}", "Try dlstudio compare A B --diff.")
+    found = diff_runs(*arguments.runs)
+    if arguments.as_json:
+        kept = {"a": found.a, "b": found.b, "summary": found.summary, "items": _records(found.frame())}
+        _print_json(kept)
+        return
+    from dlstudio.figures import tables
+    from dlstudio.terminal import console, words_table
+
+    screen, rows = console(), tables.differing(found)
+    said = [*found.summary, *(f"{one.sentence} {one.remedy}".rstrip() for one in found.findings)]
+    screen.print("\n".join(said), markup=False)
+    screen.print()
+    screen.print(words_table(rows.heads, rows.cells))
+
+
+def _records(frame: Any) -> list[Any]:
+    """Rows as plain values, what is no number as null."""
+    return list(json.loads(frame.to_json(orient="records", double_precision=15)))
+
+
+def _print_json(values: dict[str, Any]) -> None:
+    print(json.dumps(values, indent=1))
+
+
 def _report(arguments: argparse.Namespace) -> None:
     from dlstudio.reports import report
 
-    options = {} if arguments.out is None else {"out": arguments.out}
-    print(report(arguments.kind, run=arguments.run, **options))
+    if arguments.kind == "compare" and arguments.run is None:
+        print(report(arguments.kind, comparison=_compared(arguments), out=arguments.out))
+        return
+    stray = next((name for name in ("runs", "filter", *COMPARING) if getattr(arguments, name) is not None), None)
+    if stray is not None:
+        raise DLStudioError("--run for this report", f"--{stray}", "Try dlstudio report compare.")
+    if arguments.run is None:
+        raise DLStudioError("--run RUN for this report", "none", "`dlstudio runs` lists them.")
+    print(report(arguments.kind, run=arguments.run, out=arguments.out))
 
 
 def _doctor(arguments: argparse.Namespace) -> int:

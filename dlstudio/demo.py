@@ -1,4 +1,4 @@
-"""The demo: four real trainings in the background, watched from the terminal, then audits, a report and the board."""
+"""The demo: four real trainings in the background, watched from the terminal, then compared, audited and reported."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ from dlstudio.terminal import console, run_table, status_text
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from dlstudio.compare.result import Comparison
     from dlstudio.fairness.result import FairnessAudit
     from dlstudio.runs.run import Run
     from dlstudio.training.recipe import Recipe
 
-__all__ = ["audits", "gap_table", "recipes", "run_demo"]
+__all__ = ["audits", "comparison", "gap_table", "recipes", "run_demo"]
 
 DATA = "mortgage"
 RACE = "race"
@@ -35,13 +36,15 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 """One network learns the training data by heart after some epochs, the other cannot: the curves show it."""
 SEEDS = (0, 1)
+METRIC = "val/auc"
+"""What the variants are compared by."""
 REFRESH_S = 0.5
 LINE_EVERY_S = 5.0
 """Where the output is no terminal, a progress line comes this often instead of a live table."""
 
 
 def run_demo(*, serve: bool = True, epochs: int | None = None, port: int | None = None) -> int:
-    """Train four runs on the mortgage data, audit them by race, explain and report the best, then serve the board.
+    """Train four runs on the mortgage data, compare and audit them, explain and report the best, then serve the board.
 
     Afterwards the runs, their telemetry, their audits, the explanation and the report lie in the studio home. The
     trainings are detached: when this process is interrupted they go on.
@@ -92,6 +95,9 @@ def run_demo(*, serve: bool = True, epochs: int | None = None, port: int | None 
     screen.print(run_table(frame[frame["key"].isin([run.key for run in runs])]))
     loss, took = number(its_summary.best.get("val/loss")), duration(time.monotonic() - begin)
     screen.print(f"\nLowest validation loss: {loss} by {best.name}. Took {took}.\n")
+    if len(finished) > 1:
+        screen.print("Is one variant better, or were its seeds only luckier? All seeds of both, compared:")
+        screen.print(Text("\n".join((*comparison([run for run, _ in finished]).summary, ""))))
     screen.print("Who is approved? Every model, audited by race on applications that it has not seen:")
     audited = audits([run for run, _ in finished])
     screen.print(gap_table(audited))
@@ -117,6 +123,13 @@ def recipes(epochs: int = EPOCHS) -> list[Recipe]:
         for variant, options in VARIANTS.items()
         for seed in SEEDS
     ]  # fmt: skip
+
+
+def comparison(runs: Sequence[Run]) -> Comparison:
+    """Compare the variants over the seeds that were trained."""
+    from dlstudio.compare.compare import compare
+
+    return compare(list(runs), metric=METRIC)
 
 
 def audits(runs: Sequence[Run]) -> dict[str, FairnessAudit]:

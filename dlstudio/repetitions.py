@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dlstudio import stats
-from dlstudio.arrangements import exchanged, exchanges, flips
+from dlstudio.arrangements import ROUNDING, exchanged, exchanges, flips, least_spread, resolution
 from dlstudio.errors import DLStudioError
 
 __all__ = [
@@ -51,6 +51,7 @@ class Contrast:
         test: ``"paired permutation"``, ``"permutation"``, ``"paired t"``, ``"Welch t"`` or "" where there is none.
         spread, error, freedom: the standard deviation behind `effect_size`; the standard error of `difference` and its
             degrees of freedom.
+        least: the spread that was taken because the values, which come in steps, showed less; 0 where they did not.
     """
 
     difference: Array
@@ -66,6 +67,7 @@ class Contrast:
     spread: Array
     error: Array
     freedom: Array
+    least: Array = dataclasses.field(default_factory=lambda: np.zeros(()))
 
     @property
     def paired(self) -> bool:
@@ -104,7 +106,8 @@ def paired_contrast(
     Args:
         differences: (..., n), finite.
         step: `resolution` of the values that were subtracted; None for that of the differences and 0. Differences are
-            taken to scatter by one step at least, so that three equal ones do not look certain.
+            taken to scatter by one step at least, and equal ones by their own size, so that three of them do not look
+            certain.
         level: of confidence.
         n_comparisons: how many are judged together.
         seed: of the flips drawn beyond 16 pairs.
@@ -130,8 +133,8 @@ def paired_contrast(
         return _unknown(mean, n, n)
     if step is None:
         step = resolution(np.concatenate([d, np.zeros((*mean.shape, 1))], axis=-1))
-    variance = np.maximum(d.var(axis=-1, ddof=1), np.asarray(step, dtype=np.float64) ** 2)
-    spread, freedom = np.sqrt(variance), np.full(mean.shape, n - 1.0)
+    seen, floor = d.std(axis=-1, ddof=1), least_spread(d, step)
+    spread, freedom = np.maximum(seen, floor), np.full(mean.shape, n - 1.0)
     error = spread / math.sqrt(n)
     low, high, p = _student(mean, error, freedom, level)
     test = "paired t"
@@ -139,10 +142,11 @@ def paired_contrast(
         test = "paired permutation"
         p, (typical_low, typical_high) = exchanged(d, flips(n, seed), level)
         # Equal values would leave an interval without width: they are known to a step, no better.
-        rounding = np.asarray(step) / math.sqrt(n)
+        rounding = floor / math.sqrt(n)
         low, high = np.minimum(typical_low, mean - rounding), np.maximum(typical_high, mean + rounding)
     effect = _effect(mean, spread, 1 / n, freedom, level)
-    return _contrast((mean, low, high, p, *effect, spread, error, freedom), n, n, test)
+    least = np.where(floor > seen * (1 + ROUNDING), floor, 0.0)
+    return _contrast((mean, low, high, p, *effect, spread, error, freedom, least), n, n, test)
 
 
 def unpaired_contrast(
@@ -172,8 +176,9 @@ def unpaired_contrast(
     if min(n, m) < 2:
         return _unknown(difference, n, m)
     pooled = np.concatenate([a, b], axis=-1)
-    least = np.asarray(resolution(pooled) if step is None else step, dtype=np.float64) ** 2 / 2
-    one, two = (np.maximum(part.var(axis=-1, ddof=1), least) for part in (a, b))
+    floor = np.asarray(resolution(pooled) if step is None else step, dtype=np.float64)
+    seen = [part.var(axis=-1, ddof=1) for part in (a, b)]
+    one, two = (np.maximum(part, floor**2 / 2) for part in seen)
     error = np.sqrt(one / n + two / m)
     with np.errstate(divide="ignore", invalid="ignore"):
         freedom = (one / n + two / m) ** 2 / ((one / n) ** 2 / (n - 1) + (two / m) ** 2 / (m - 1))
@@ -187,7 +192,8 @@ def unpaired_contrast(
         p, low, high = np.maximum(p, exact_p), np.minimum(low, exact_low), np.maximum(high, exact_high)
     spread = np.sqrt(((n - 1) * one + (m - 1) * two) / (n + m - 2))
     effect = _effect(difference, spread, 1 / n + 1 / m, np.full(difference.shape, n + m - 2.0), level)
-    return _contrast((difference, low, high, p, *effect, spread, error, freedom), n, m, test)
+    least = np.where(floor**2 > 2 * np.maximum(*seen) * (1 + ROUNDING), floor / math.sqrt(2), 0.0)
+    return _contrast((difference, low, high, p, *effect, spread, error, freedom, least), n, m, test)
 
 
 def judge(
@@ -218,7 +224,7 @@ def judge(
     if margin is not None:
         same = _adjusted([equivalence_p(one, margin) for one in contrasts], n_more)
         no_worse = _adjusted([no_worse_p(one, margin, direction) for one in contrasts], n_more)
-    total = max(len(contrasts) + n_more, 1)
+    total = max(sum(not math.isnan(one) for one in p) + n_more, 1)
     return [
         Judged(
             p_adjusted=p[at],
@@ -307,29 +313,6 @@ def repetitions_needed(
     return found if found <= MOST_NEEDED else None
 
 
-def resolution(values: Any) -> Array:
-    """Return the step in which values seem to be counted: the least gap between two different ones.
-
-    An accuracy of 298 rows comes in steps of 1/298, a rounded one in steps of 0.01: what differs by a step is not known
-    better than that.
-
-    Args:
-        values: (..., n).
-
-    Returns:
-        (...); 0 where all are the same.
-
-    Example:
-        >>> float(resolution([0.81, 0.79, 0.85]))
-        0.02...
-    """
-    ordered = np.sort(np.asarray(values, dtype=np.float64), axis=-1)
-    rounding = 1e-9 * np.abs(ordered).max(axis=-1, keepdims=True, initial=0.0)
-    gaps = np.diff(ordered, axis=-1)
-    least = np.where(gaps > rounding, gaps, np.inf).min(axis=-1, initial=np.inf)
-    return np.asarray(np.where(np.isfinite(least), least, 0.0))
-
-
 def _adjusted(p: Sequence[Any], n_more: int) -> list[float]:
     found: list[float] = stats.holm([*map(float, p), *[1.0] * n_more]).tolist()
     return found[: len(p)]
@@ -364,14 +347,16 @@ def _effect(mean: Array, spread: Array, weight: float, freedom: Array, level: fl
 
 def _contrast(parts: Sequence[Any], n: int, n_other: int, test: str) -> Contrast:
     names = (
-        "difference", "low", "high", "p_value", "effect_size", "effect_low", "effect_high", "spread", "error", "freedom"
+        "difference", "low", "high", "p_value", "effect_size", "effect_low", "effect_high", "spread", "error",
+        "freedom", "least",
     )  # fmt: skip
     arrays = {name: np.asarray(part, dtype=np.float64) for name, part in zip(names, parts, strict=True)}
     return Contrast(**arrays, n=n, n_other=n_other, test=test)
 
 
 def _unknown(difference: Array, n: int, n_other: int) -> Contrast:
-    return _contrast((difference, *[np.full(np.shape(difference), np.nan)] * 9), n, n_other, "")
+    unknown = np.full(np.shape(difference), np.nan)
+    return _contrast((difference, *[unknown] * 9, np.zeros_like(unknown)), n, n_other, "")
 
 
 def _finite(values: Any) -> Array:

@@ -1,7 +1,8 @@
 """The report face: run a template notebook on one run and keep its outputs as one self-contained HTML page.
 
-A template lies in ``notebooks/reports`` and takes the parameters ``run`` and ``home``. Its code never shows, its
-figures are plotly figures, and whatever text comes from a user goes through the helpers below, which escape it.
+A template lies in ``notebooks/reports`` and takes the parameters ``run`` and ``home``; that of comparisons takes
+``saved``, the file that holds one, in place of a run. Its code never shows, its figures are plotly figures, and
+whatever text comes from a user goes through the helpers below, which escape it.
 """
 
 from __future__ import annotations
@@ -23,17 +24,22 @@ from typing import TYPE_CHECKING, Any
 from dlstudio import shipped
 from dlstudio.errors import DLStudioError, unknown_name
 from dlstudio.figures.theme import SEVERITY_COLORS, STATUS_COLORS
-from dlstudio.results import Finding
+from dlstudio.results import Finding, save
 from dlstudio.runs.run import Run, open_run
 from dlstudio.summary.numbers import TrainingSummary
-from dlstudio.summary.words import KeyNumber, moment, verdict
+from dlstudio.summary.words import KeyNumber, label, moment, verdict
 from dlstudio.tracking.home import find_home
 
 if TYPE_CHECKING:
     import nbformat
     import plotly.graph_objects as go
 
-__all__ = ["Figure", "Markup", "cards", "heading", "kinds", "notes", "paragraphs", "report", "table", "title"]
+    from dlstudio.compare.result import Comparison
+
+__all__ = ["Figure", "Markup", "cards", "head", "heading", "kinds", "notes", "paragraphs", "report", "table", "title"]
+
+COMPARE = "compare"
+"""The report that is on a comparison, not on a run."""
 
 TIMEOUT_S = 300
 PLOTLY_MIME = "application/vnd.plotly.v1+json"
@@ -46,14 +52,18 @@ def kinds() -> list[str]:
     return sorted(path.stem for path in shipped.path("notebooks/reports").glob("*.ipynb"))
 
 
-def report(kind: str = "training", *, run: Run | str, out: Path | str | None = None) -> Path:
-    """Write a report on a run as one HTML file that needs no network and no code to read.
+def report(
+    kind: str = "training", *, run: Run | str | None = None, comparison: Comparison | None = None,
+    out: Path | str | None = None,
+) -> Path:  # fmt: skip
+    """Write a report on a run, or on a comparison, as one HTML file that needs no network and no code to read.
 
     Args:
         kind: name of the report, one of `kinds`.
         run: the run, or its name, key or id; live runs are reported as they are now.
+        comparison: what `dlstudio.compare` returned, for the report ``"compare"``, in place of a run.
         out: the file to write, or a folder to write it into; None takes ``reports/`` in the run's folder, so that
-            the report is an artifact of the run.
+            the report is an artifact of the run, or in the studio home for a comparison.
 
     Returns:
         The path of the file.
@@ -64,15 +74,29 @@ def report(kind: str = "training", *, run: Run | str, out: Path | str | None = N
     Example:
         >>> dls.report("training", run="my-run", out="my-run.html")
         PosixPath('my-run.html')
+        >>> dls.report("compare", comparison=dls.compare(metric="val/auc"))
     """
     if kind not in kinds():
         raise unknown_name("report", kind, kinds())
-    run = open_run(run) if isinstance(run, str) else run
-    path = Path(out) if out is not None else run.folder / "reports"
+    if (kind == COMPARE) != (comparison is not None) or (kind == COMPARE) == (run is not None):
+        wanted, given = ("comparison", "run") if kind == COMPARE else ("run", "comparison")
+        got = f"a {given}" if (run if kind == COMPARE else comparison) is not None else "none"
+        raise DLStudioError(f"a {wanted} to report", got, f"Pass {wanted}=.")
+    about: Run | Comparison
+    if comparison is not None:
+        about, home = comparison, find_home()
+        name, own = f"{kind}-{datetime.now(UTC):%Y%m%d-%H%M%S}", home / "reports"
+        heading_ = f"{label(comparison.metric)} of {len(comparison)} variants: {kind} report"
+    else:
+        assert run is not None
+        about = open_run(run) if isinstance(run, str) else run
+        name, own = f"{kind}-{about.key}" if out is not None else kind, about.folder / "reports"
+        heading_ = f"{about.name}: {kind} report"
+    path = Path(out) if out is not None else own
     if out is None or path.is_dir():
-        path = path / (f"{kind}.html" if out is None else f"{kind}-{run.key}.html")
-    notebook = _execute(shipped.path(f"notebooks/reports/{kind}.ipynb"), run, path)
-    page = _page(notebook, f"{run.name}: {kind} report")
+        path = path / f"{name}.html"
+    notebook = _execute(shipped.path(f"notebooks/reports/{kind}.ipynb"), about, path)
+    page = _page(notebook, heading_)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
@@ -85,7 +109,7 @@ def report(kind: str = "training", *, run: Run | str, out: Path | str | None = N
     return path
 
 
-def _execute(template: Path, run: Run, out: Path) -> nbformat.NotebookNode:
+def _execute(template: Path, about: Run | Comparison, out: Path) -> nbformat.NotebookNode:
     """Run the template in a kernel of this very Python, wherever its kernel specs may be or not be."""
     import papermill
     from jupyter_client.kernelspec import KernelSpec
@@ -121,11 +145,12 @@ def _execute(template: Path, run: Run, out: Path) -> nbformat.NotebookNode:
                 return spec
 
         executed = Path(folder) / "report.ipynb"
+        what = {"run": about.key} if isinstance(about, Run) else {"saved": str(save(about, folder, "comparison"))}
         try:
             done: nbformat.NotebookNode = papermill.execute_notebook(
                 template,
                 executed,
-                parameters={"run": run.key, "home": str(find_home())},
+                parameters={**what, "home": str(find_home())},
                 kernel_name="python3",
                 language="python",
                 kernel_manager_class=ThisPython,
@@ -232,12 +257,21 @@ class Figure:
 def title(summary: TrainingSummary, kind: str = "Training report", told: str = "") -> Markup:
     """The head of a report: the run's name and status, what there is to be told first (its verdict), and the dates."""
     color, status = STATUS_COLORS.get(summary.status, "#5b6b7a"), html.escape(summary.status)
+    pill = f' <span class="pill" style="background:{color}">{status}</span>'
+    dates = f"Run created {moment(summary.created)} · "
+    return _head(kind, html.escape(summary.name) + pill, told or verdict(summary), dates)
+
+
+def head(name: str, kind: str, told: str) -> Markup:
+    """The head of a report that is on no run: what it is on, of what kind it is, and what there is to be told first."""
+    return _head(kind, html.escape(name), told)
+
+
+def _head(kind: str, name: str, told: str, dates: str = "") -> Markup:
     now = datetime.now(UTC).timestamp()
     return Markup(
-        f'<header><p class="kind">{html.escape(kind)}</p>'
-        f'<h1>{html.escape(summary.name)} <span class="pill" style="background:{color}">{status}</span></h1>'
-        f'<p class="verdict">{html.escape(told or verdict(summary))}</p>'
-        f'<p class="dates">Run created {moment(summary.created)} · report written {moment(now)}</p></header>'
+        f'<header><p class="kind">{html.escape(kind)}</p><h1>{name}</h1><p class="verdict">{html.escape(told)}</p>'
+        f'<p class="dates">{dates}report written {moment(now)}</p></header>'
     )
 
 

@@ -14,6 +14,7 @@ import json
 import math
 import os
 import re
+import reprlib
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 __all__ = ["Finding", "Result", "equal", "load", "save", "value"]
 
 FORMAT = "dlstudio.result"
+REPR = 240
+"""Characters of a result's repr."""
 SEVERITIES = ("info", "warning", "critical")
 
 _REGISTRY: dict[str, type[Any]] = {}
@@ -61,6 +64,9 @@ class Result:
     def __init_subclass__(cls, *, schema: int = 1, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         cls.schema = schema
+        if "__repr__" not in cls.__dict__:  # or dataclasses would write out every field
+            ours = [base.__dict__ for base in cls.__mro__ if issubclass(base, Result)]
+            cls.__repr__ = next(own["__repr__"] for own in ours if "__repr__" in own)  # type: ignore[method-assign]
         _REGISTRY[cls.__name__] = cls
 
     def frame(self) -> pd.DataFrame:
@@ -69,6 +75,18 @@ class Result:
 
     def __eq__(self, other: object) -> bool:
         return type(self) is type(other) and equal(_fields(self), _fields(other))
+
+    def __repr__(self) -> str:
+        """Return the name of the class and the first sentence of its summary, or else its fields, cut short."""
+        name = type(self).__name__
+        try:
+            said = getattr(self, "summary", ())
+            said = said if isinstance(said, str) else next(iter(said), "")
+        except Exception:  # a repr is asked for when things are broken
+            said = ""
+        if not isinstance(said, str) or not said:
+            said = ", ".join(f"{key}={reprlib.repr(part)}" for key, part in _fields(self).items())
+        return f"<{name}: {said if len(said) <= REPR else said[: REPR - 1] + '…'}>"
 
     __hash__ = None  # type: ignore[assignment]
 

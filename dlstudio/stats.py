@@ -195,11 +195,11 @@ def holm(p: Any) -> Array:
 
 def mean_interval(mean: Any, variance: Any, n: Any, level: float = 0.95) -> Interval:
     """Return Student's interval of a mean from the sample's variance (divisor n - 1); NaN below two values."""
-    from scipy.stats import t
+    from scipy.special import stdtrit  # scipy.stats takes a second to import
 
     mean, variance, n = (np.asarray(item, dtype=np.float64) for item in (mean, variance, n))
     with np.errstate(divide="ignore", invalid="ignore"):
-        half = t.ppf(0.5 + _level(level) / 2, n - 1) * np.sqrt(variance / n)
+        half = stdtrit(n - 1, 0.5 + _level(level) / 2) * np.sqrt(variance / n)
     half = np.where(n > 1, half, np.nan)
     return mean - half, mean + half
 
@@ -216,10 +216,10 @@ def mean_difference_interval(
     References:
         Welch, The generalization of Student's problem when several different population variances are involved (1947).
     """
-    from scipy.stats import t
+    from scipy.special import stdtrit
 
     difference, error, freedom = _welch(mean, variance, n, other, other_variance, other_n)
-    half = t.ppf(0.5 + _level(level) / 2, freedom) * error
+    half = stdtrit(freedom, 0.5 + _level(level) / 2) * error
     return difference - half, difference + half
 
 
@@ -228,11 +228,11 @@ def same_mean_p(mean: Any, variance: Any, n: Any, other: Any, other_variance: An
 
     Also NaN for two constants that differ, which say nothing of how far chance takes them; 1 if they are equal.
     """
-    from scipy.stats import t
+    from scipy.special import stdtr
 
     difference, error, freedom = _welch(mean, variance, n, other, other_variance, other_n)
     with np.errstate(divide="ignore", invalid="ignore"):
-        p = 2 * t.sf(np.abs(difference) / error, freedom)
+        p = 2 * stdtr(freedom, -np.abs(difference) / error)
     return np.where((error == 0) & ~np.isnan(freedom), np.where(difference == 0, 1.0, np.nan), p)
 
 
@@ -293,13 +293,12 @@ def expanded_percentiles(draws: Any, freedom: Any, level: float = 0.95) -> Inter
     References:
         Hesterberg, What teachers should know about the bootstrap (2015), section 5.2.
     """
-    from scipy.special import ndtr
-    from scipy.stats import t
+    from scipy.special import ndtr, stdtrit
 
     draws = np.sort(np.asarray(draws, dtype=np.float64), axis=0)  # NaN come last
     last = (~np.isnan(draws)).sum(axis=0) - 1
     with np.errstate(divide="ignore", invalid="ignore"):
-        tail = ndtr(t.ppf(0.5 - _level(level) / 2, freedom) * np.sqrt(1 + 1 / np.asarray(freedom)))
+        tail = ndtr(stdtrit(freedom, 0.5 - _level(level) / 2) * np.sqrt(1 + 1 / np.asarray(freedom)))
     found = []
     for share in (tail, 1 - tail):
         at = np.nan_to_num(np.maximum(last, 0) * share)

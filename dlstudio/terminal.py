@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -13,7 +14,7 @@ from dlstudio.summary.words import duration, label, number
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["STATUS_STYLES", "console", "run_table", "status_text"]
+__all__ = ["STATUS_STYLES", "console", "run_table", "status_text", "words_table"]
 
 STATUS_STYLES = {
     "QUEUED": "dim",
@@ -64,6 +65,16 @@ def run_table(frame: pd.DataFrame) -> Table:
             number(n_steps),
             *(number(float(row[key])) if _is_there(row[key]) else "–" for key in metrics),
         )
+    return table
+
+
+def words_table(heads: Sequence[str], cells: Iterable[Sequence[str]]) -> Table:
+    """Lay out a table of words; whatever they are, they are shown and never read as markup."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for head in heads:
+        table.add_column(Text(head), overflow="fold")
+    for row in cells:
+        table.add_row(*map(Text, row))
     return table
 
 

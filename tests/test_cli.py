@@ -29,6 +29,7 @@ COMMANDS = (
     "pause",
     "resume",
     "app",
+    "compare",
     "report",
     "doctor",
     "bench",
@@ -69,7 +70,7 @@ def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert [command for command in COMMANDS if f"\n    {command}" not in text] == []
 
 
-@pytest.mark.parametrize("words", [[], ["lunch"], ["show"], ["runs", "--status", "DEAD"], ["report", "training"]])
+@pytest.mark.parametrize("words", [[], ["lunch"], ["show"], ["runs", "--status", "DEAD"], ["report"]])
 def test_wrong_usage_exits_with_2(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         main(words)

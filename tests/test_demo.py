@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -11,6 +12,7 @@ from rich.console import Console
 
 from dlstudio import demo
 from dlstudio.fairness.audit import audit_fairness
+from dlstudio.runs.recorder import record
 from dlstudio.stats import difference_interval
 from dlstudio.summary.summarize import TrainingSummary
 from dlstudio.terminal import run_table
@@ -79,6 +81,22 @@ def test_the_best_is_the_lowest_finite_loss() -> None:
     assert demo._best_loss(summary(best={"val/loss": 0.2})) == 0.2
     assert demo._best_loss(summary(best={"val/loss": math.nan})) == math.inf
     assert demo._best_loss(summary()) == math.inf
+
+
+def test_two_seeds_of_each_variant_are_too_few_to_tell_them_apart(fresh_home: Path) -> None:
+    aucs = {"demo-plain-0": 0.80, "demo-plain-1": 0.82, "demo-dropout-0": 0.85, "demo-dropout-1": 0.86}
+    runs = []
+    for recipe in demo.recipes(1):
+        tags = {"variant": str(recipe.variant), "seed": str(recipe.seed)}
+        with record(str(recipe.name), config=recipe.to_dict(), tags=tags) as rec:
+            rec.log({demo.METRIC: aucs[str(recipe.name)]}, step=1)
+        runs.append(rec.run)
+    found = demo.comparison(runs)
+    assert {one.name: one.n for one in found.variants} == {"plain": 2, "dropout": 2}
+    assert found["plain"].mean == pytest.approx(0.81) and found.best is None
+    (pair,) = found.comparisons
+    assert abs(pair.difference) == pytest.approx(0.045) and pair.verdict == "not enough data"
+    assert "more seed" in pair.sentence and pair.sentence in found.summary
 
 
 def test_the_gap_is_shown_with_its_interval() -> None:

@@ -66,6 +66,45 @@ def test_intervals_cover_as_they_promise(n: int, shift: float, paired: bool) -> 
     assert 0.93 <= np.mean((contrast.low <= shift) & (shift <= contrast.high)) <= 0.97
 
 
+@pytest.mark.parametrize("n", SEEDS)
+def test_what_seeds_share_hides_no_difference_and_makes_none(n: int) -> None:
+    rng = np.random.default_rng(60 + n)
+    for shift in (0.0, 0.03):
+        shared = rng.normal(size=(N_SIMULATED, n))  # fifty times what the variants differ by
+        a = shared + shift + rng.normal(0, 0.02 / math.sqrt(2), (N_SIMULATED, n))
+        b = shared + rng.normal(0, 0.02 / math.sqrt(2), (N_SIMULATED, n))
+        contrast = paired_contrast(a - b, step=resolution(np.concatenate([a, b], axis=-1)))
+        assert 0.93 <= np.mean((contrast.low <= shift) & (shift <= contrast.high)) <= 0.97
+        shown = np.mean(contrast.p_value <= 0.05)
+        if not shift:
+            assert shown <= 0.05 + NOISE
+            continue
+        freedom = n - 1  # the power of Student's test; that of signs is a little less
+        critical = scipy.stats.t.ppf(0.975, freedom)
+        power = scipy.stats.nct.sf(critical, freedom, 1.5 * math.sqrt(n))
+        assert power - 0.05 <= shown <= power + 0.03
+
+
+def test_seeds_that_are_far_apart_are_still_pairs() -> None:
+    a, b = np.array([10.0, 50, 90]), np.array([12.1, 52, 91.9])
+    contrast = paired_contrast(a - b, step=resolution(np.concatenate([a, b])))
+    assert float(contrast.p_value) == pytest.approx(scipy.stats.ttest_rel(a, b).pvalue) and not contrast.least
+
+
+@pytest.mark.parametrize(("values", "step"), [
+    ([0.81, 0.79, 0.86], 0.01), (np.array([3, 17, 55, 120]) / 298, 1 / 298), ([10, 50, 90, 12.1, 52, 91.9], 0.1),
+    (np.array([251, 260, 255, 281], dtype=np.float32) / np.float32(298), 1 / 298), ([0.5, 0.5], 0.0), ([0.5], 0.0),
+    ([[1.0, 3.0], [2.0, 2.0]], [2.0, 0.0]), ([-0.3, 0.1, 0.5], 0.4), ([0.0, 0.0], 0.0),
+])  # fmt: skip
+def test_the_step_is_what_all_differences_are_multiples_of(values: object, step: object) -> None:
+    assert resolution(values) == pytest.approx(np.array(step), rel=1e-4)
+
+
+def test_values_on_no_grid_have_next_to_no_step() -> None:
+    values = np.random.default_rng(8).normal(size=(2_000, 6))
+    assert np.quantile(resolution(values), 0.99) < 1e-3
+
+
 @pytest.mark.parametrize("n", [5, 10])
 def test_unequal_spreads_are_no_difference_of_means(n: int) -> None:
     rng = np.random.default_rng(20 + n)
@@ -169,6 +208,8 @@ def test_equal_differences_do_not_look_certain(n: int) -> None:
     contrast = paired_contrast(np.full(n, 0.02), step=0.02)  # as of an accuracy in steps of 0.02
     assert 0.05 < float(contrast.p_value) < 1
     assert float(contrast.low) < 0 < float(contrast.high)
+    assert float(contrast.least) == pytest.approx(0.02)  # said, as it is more than was seen
+    assert float(paired_contrast(np.full(n, 0.0123), step=0.0).p_value) > 0.05  # nor where there is no grid
     assert float(paired_contrast(np.zeros(n)).p_value) == 1
 
 

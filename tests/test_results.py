@@ -151,6 +151,30 @@ def test_a_missing_file_is_said(tmp_path):
         results.load(tmp_path / "gone.json")
 
 
+def test_a_repr_is_short():
+    @dataclass(frozen=True, kw_only=True, eq=False)
+    class Told(Gap):
+        broken: bool = False
+
+        @property
+        def summary(self) -> tuple[str, ...]:
+            return (str(1 // (1 - self.broken)) + " is told.", "Then more.")
+
+    @dataclass(frozen=True, kw_only=True, eq=False)
+    class Own(Told):
+        def __repr__(self) -> str:
+            return "mine"
+
+    try:
+        assert repr(Told(anything=list(range(9999)))) == "<Told: 1 is told.>"
+        assert repr(Told(anything=3, broken=True)) == "<Told: anything=3, broken=True>"
+        assert repr(Own()) == "mine" and len(repr(Gap(anything=["x" * 50] * 999))) < 300
+        assert repr(Gap(anything=np.arange(3))) == "<Gap: anything=array([0, 1, 2])>"
+    finally:
+        for cls in (Told, Own):
+            results._REGISTRY.pop(cls.__name__)
+
+
 def test_severity_has_a_fixed_vocabulary():
     with pytest.raises(DLStudioError, match="Did you mean 'warning'"):
         results.Finding(code="DLS101", severity="warnin", sentence="x")

@@ -28,11 +28,13 @@ BENCHMARKS = {
     "start": "Starting",
     "explain": "Explaining",
     "fairness": "Auditing fairness",
+    "compare": "Comparing a thousand runs",
+    "tune": "Tuning",
 }
 """Name to heading; each is a module of this package with ``rows(session)`` and ``measure(...)``."""
 PACKAGES = (
     "torch", "mlflow", "tensorboard", "tensorboardX", "wandb", "aim", "trackio", "lightning", "accelerate", "captum",
-    "shap", "fairlearn",
+    "shap", "fairlearn", "optuna",
 )  # fmt: skip
 
 

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from dlstudio.compare.examples import Answers, contrast_rows
 from dlstudio.compare.gather import Gathered, gather, names_of
 from dlstudio.compare.metrics import base_name
-from dlstudio.compare.of_runs import default_metric, measured, rows_of, same_rows
+from dlstudio.compare.of_runs import default_metric, has, measured, rows_of, same_rows, unknown_metric, why_not
 from dlstudio.compare.pairs import chosen_pairs, concluded, contrast_seeds, pairing_of, with_interval
 from dlstudio.compare.result import Comparison, Variant
 from dlstudio.compare.values import answers_of, repeated, row_metric
-from dlstudio.compare.variants import Group, group, repetitions_of
+from dlstudio.compare.variants import Group, group, joined, repetitions_of
 from dlstudio.errors import DLStudioError, unknown_name
 from dlstudio.runs.run import Run
 from dlstudio.training.directions import direction_of
@@ -65,9 +66,9 @@ def compare(
     there are enough of them, else by Student's t. p-values are adjusted for all pairs by Holm's method.
 
     Args:
-        what: a mapping of variant to its seeds' values (a sequence, or a mapping of seed to value), to its runs, or,
-            with `y_true`, to its predictions; a sequence of runs, names or MLflow ids; an MLflow filter such as
-            ``"params.model = 'mlp'"``, over all experiments; None for all runs of the home.
+        what: a mapping of variant to its seeds' values (a sequence, or a mapping of seed to value), to its runs or
+            their names, or, with `y_true`, to its predictions; a sequence of runs, names or MLflow ids; an MLflow
+            filter such as ``"params.model = 'mlp'"``, over all experiments; None for all runs of the home.
         metric: what to compare, such as ``"val/auc"``; with `y_true` also a function of (y_true, predictions). None
             takes the validation loss of runs, and what suits the predictions.
         by: what makes a variant: None for the recipe's `variant` or else whatever settings differ beside the seed; a
@@ -111,19 +112,32 @@ def compare(
         return _of_predictions(what, y_true, asked)
     if callable(metric):
         raise DLStudioError("the name of a metric", f"{metric!r:.80}", "A function needs predictions and y_true.")
-    if labelled and not any(_holds_runs(one) for one in what.values()):
+    if labelled and not _hold_runs(what.values()):
         return _of_values(what, asked)
     if labelled:
         return _of_runs([run for runs in what.values() for run in _listed(runs)], asked, what)
     return _of_runs(what, asked)
 
 
-def _holds_runs(item: Any) -> bool:
-    return isinstance(item, Run) or (isinstance(item, list | tuple) and any(isinstance(one, Run) for one in item))
+def _hold_runs(items: Collection[Any]) -> bool:
+    """Whether these are of runs, or of their names, rather than of values."""
+    listed = [list(one) for one in items if isinstance(one, list | tuple)]
+    if any(isinstance(one, Run) for one in (*items, *itertools.chain(*listed))):
+        return True
+    return 0 < len(listed) == len(items) and all(one and isinstance(one[0], str) for one in listed)
 
 
 def _listed(item: Any) -> list[Any]:
     return [item] if isinstance(item, Run) else list(item)
+
+
+def _labelled(runs: Sequence[Gathered], labels: Mapping[Any, Any]) -> list[Group]:
+    at = {one.key: one for one in runs}
+    groups = []
+    for name, members in labels.items():
+        keys = [one.key for one in gather(_listed(members))[0]] if _listed(members) else []
+        groups.append(Group(name=str(name), runs=tuple(at.pop(key) for key in keys if key in at)))
+    return groups
 
 
 def _of_values(what: Mapping[Any, Any], asked: _Asked) -> Comparison:
@@ -168,19 +182,23 @@ def _of_runs(what: Any, asked: _Asked, labels: Mapping[Any, Any] | None = None) 
     runs, skipped = gather(what)
     metric = str(asked.metric) if asked.metric is not None else default_metric(runs)
     known = {*names_of(runs, "metrics"), *names_of(runs, "measures")}
-    if metric not in known and not (asked.by == "example" and asked.metric is not None):
-        raise unknown_name("metric", metric, known)
+    of_rows = asked.by == "example" and asked.metric is not None
+    if metric not in known and not of_rows:
+        raise unknown_metric(metric, known)
     direction_of(metric, asked.direction)  # before anything slow
-    if labels is None:
-        groups = group(runs, "run" if asked.by == "example" else asked.by)
+    if labels is not None:
+        groups = _labelled(runs, labels)
+    elif asked.by == "example":
+        groups = group(runs, "run")
     else:
-        at = {one.key: one for one in runs}
-        groups = [
-            Group(name=str(name), runs=tuple(at.pop(run.key) for run in _listed(members) if run.key in at))
-            for name, members in labels.items()
-        ]
+        # Runs without the metric must not name variants: what they differ in is nothing that is compared.
+        groups = group([run for run in runs if has(run, metric)], asked.by)
+        going = [run for run in runs if not has(run, metric) and run.status != "FINISHED"]
+        groups = joined(groups, going, asked.by)
+        members = {run.key for one in groups for run in one.runs}
+        skipped += [(run.name, why_not(run, metric) or "") for run in runs if run.key not in members]
     repeats = repetitions_of(groups)
-    values, left_out = measured(groups, repeats, metric, asked.value, asked.direction)
+    values, left_out = measured(groups, repeats, metric, asked.value, asked.direction, needed=not of_rows)
     left_out = [*skipped, *left_out]
     usable = [dataclasses.replace(one, runs=tuple(r for r in one.runs if r.key in values)) for one in groups]
     if not values and asked.by != "example":
@@ -242,7 +260,21 @@ def _by_seeds(
     contrasts = contrast_seeds(
         variants, pairs, pairing, level=asked.level, n_comparisons=max(n_pairs, 1), seed=asked.seed
     )
-    return concluded(comparison, pairs, contrasts, n_pairs, [*notes, *_alone(variants)])
+    found = concluded(comparison, pairs, contrasts, n_pairs)
+    notes = [*notes, *_contrary(found), *_alone(variants)]
+    return concluded(comparison, pairs, contrasts, n_pairs, notes) if notes else found
+
+
+def _contrary(c: Comparison) -> list[str]:
+    """Where the seeds that a pair shares tell otherwise than all seeds of both."""
+    for pair in c.comparisons if c.pairing == "seed" else ():
+        means = c[pair.variant].mean - c[pair.reference].mean
+        if means * pair.difference < 0:
+            return [
+                f"Pairs rest on shared seeds only, means on all: {pair.variant} less {pair.reference} is"
+                f" {pair.difference:+.4g} on the seeds of both, and {means:+.4g} by their means. Believe the pairs."
+            ]
+    return []
 
 
 def _by_rows(
@@ -258,7 +290,12 @@ def _by_rows(
         )
         for one in variants
     ]  # fmt: skip
-    comparison = asked.comparison(name, variants, "example", **more)
+    read = {key: one.mean for one in variants for key in one.runs}
+    records = [  # a run that logged no such metric has what its rows give
+        {**record, "value": read[record["key"]]} if math.isnan(record["value"]) and record["key"] in read else record
+        for record in more.pop("run_records", ())
+    ]
+    comparison = asked.comparison(name, variants, "example", run_records=tuple(records), **more)
     return concluded(comparison, pairs, contrasts, n_pairs, [*notes, *_alone(variants)])
 
 

@@ -4,31 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from dlstudio import stats
-from dlstudio.compare.metrics import auc_rows, base_name, metric_of_rows, row_losses
+from dlstudio.compare.metrics import auc_rows, base_name, row_losses
+from dlstudio.compare.resampling import Answers, Metric, resampled
+from dlstudio.errors import DLStudioError
 from dlstudio.repetitions import POWER, Contrast
 
 __all__ = ["Answers", "Assessed", "contrast_rows", "mcnemar_p", "rows_needed"]
 
 Array = npt.NDArray[Any]
-Metric = str | Callable[[Array, Array], float]
 
-N_DRAWS, N_DRAWS_OF_MANY, MANY = 2_000, 500, 20_000
+ENOUGH = 500
+"""Draws from which they are counted; of fewer only the standard error is taken."""
 MOST_ROWS = 10_000_000
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Answers:
-    """What one model said of rows: classes (n,) int64 or quantities (n,), and probabilities where it gave them."""
-
-    y_pred: Array
-    y_score: Array | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -53,7 +47,8 @@ def contrast_rows(
 
     Accuracies are contrasted by McNemar's test, areas under the ROC curve by DeLong's, means over rows (log loss, Brier
     score, absolute and squared errors) by Student's t, and all else by the bootstrap of rows. All of them speak of rows
-    like these, drawn independently, and of these models as they are trained.
+    like these, drawn independently, and of these models as they are trained. Where there are too few draws to count for
+    so many pairs, or the metric is too slow to be called often, the bootstrap's standard error is taken.
 
     Args:
         metric: a name, with or without the part of the data before it; or a function of (y_true, y_pred), which gets
@@ -66,9 +61,15 @@ def contrast_rows(
 
     Returns:
         Every model's metric, and a contrast for each pair. Effect sizes are in units of the spread that one row adds.
+
+    Raises:
+        DLStudioError: the rows are of one class and the metric needs two, or its name is unknown.
     """
     if isinstance(metric, str):
         name = base_name(metric)
+        if name == "auc" and len(np.unique(y_true)) < 2:
+            remedy = "Take rows of other classes too, or another metric, such as accuracy."
+            raise DLStudioError(f"rows of at least two classes for {name}", f"{len(y_true):,} of one class", remedy)
         if name == "accuracy":
             right = {key: answers.y_pred == y_true for key, answers in given.items()}
             return {key: _share(hits, level) for key, hits in right.items()}, [
@@ -188,44 +189,49 @@ def _of_means(rows: Array, level: float) -> Contrast:
 
 
 def _bootstrap(
-    metric: Metric,
-    y_true: Array,
-    given: Mapping[str, Answers],
-    pairs: Sequence[tuple[str, str]],
-    level: float,
+    metric: Metric, y_true: Array, given: Mapping[str, Answers], pairs: Sequence[tuple[str, str]], level: float,
     seed: int,
-) -> tuple[dict[str, Assessed], list[Contrast]]:
-    generator, n = np.random.default_rng(seed), len(y_true)
-    n_draws = N_DRAWS if n <= MANY else N_DRAWS_OF_MANY
-    at = {key: place for place, key in enumerate(given)}
-    whole = np.array([_measured(metric, y_true, answers, slice(None)) for answers in given.values()])
-    draws = np.empty((n_draws, len(given)))
-    for number in range(n_draws):
-        rows = generator.integers(0, n, n)
-        draws[number] = [_measured(metric, y_true, answers, rows) for answers in given.values()]
-    low, high = stats.percentiles(draws, level)
-    assessed = {
-        key: Assessed(value=float(whole[k]), low=float(low[k]), high=float(high[k])) for key, k in at.items()
-    }  # fmt: skip
+) -> tuple[dict[str, Assessed], list[Contrast]]:  # fmt: skip
+    from scipy.special import stdtr, stdtrit
+
+    n, at = len(y_true), {key: place for place, key in enumerate(given)}
+    whole, draws = resampled(metric, y_true, list(given.values()), seed)
+    n_draws = len(draws)
+    # Chosen by numbers alone: Holm's method asks for p-values that a count of draws can be as small as.
+    counted = n_draws >= ENOUGH and 2 / (1 + n_draws) * max(len(pairs), math.comb(len(given), 2)) <= 1 - level
+    test = "paired bootstrap" if counted else f"bootstrap error of {n_draws:,} draws"
+
+    def interval(value: float, drawn: Array, error: float) -> tuple[float, float]:
+        if math.isnan(error):
+            return math.nan, math.nan
+        if counted:
+            low, high = stats.percentiles(drawn, level)
+            return float(low), float(high)
+        half = float(stdtrit(n_draws - 1, 0.5 + level / 2)) * error
+        return value - half, value + half
+
+    assessed = {}
+    for key, k in at.items():
+        low, high = interval(float(whole[k]), draws[:, k], _error(draws[:, k]))
+        assessed[key] = Assessed(value=float(whole[k]), low=low, high=high)
     found = []
     for a, b in pairs:
-        apart = draws[:, at[a]] - draws[:, at[b]]
+        difference, apart = float(whole[at[a]] - whole[at[b]]), draws[:, at[a]] - draws[:, at[b]]
         apart = apart[~np.isnan(apart)]
-        p, error = math.nan, math.nan
-        if len(apart) > 1:
+        error = _error(apart)
+        if math.isnan(error):
+            p = math.nan
+        elif counted:
             p = min(1.0, 2 * (1 + min((apart <= 0).sum(), (apart >= 0).sum())) / (1 + len(apart)))
-            error = float(apart.std(ddof=1))
-        ends = stats.percentiles(apart, level) if len(apart) > 1 else (math.nan, math.nan)
-        difference = float(whole[at[a]] - whole[at[b]])
-        found.append(_contrast(difference, (float(ends[0]), float(ends[1])), p, error, n, "paired bootstrap"))
+        else:
+            p = float(2 * stdtr(n_draws - 1, -abs(difference) / error)) if error else math.nan if difference else 1.0
+        found.append(_contrast(difference, interval(difference, apart, error), p, error, n, test))
     return assessed, found
 
 
-def _measured(metric: Metric, y_true: Array, answers: Answers, rows: Any) -> float:
-    score = None if answers.y_score is None else answers.y_score[rows]
-    if callable(metric):
-        return float(metric(y_true[rows], answers.y_pred[rows] if score is None else score))
-    return metric_of_rows(base_name(metric), y_true[rows], answers.y_pred[rows], score)
+def _error(drawn: Array) -> float:
+    known = drawn[~np.isnan(drawn)]
+    return float(known.std(ddof=1)) if len(known) > 1 else math.nan
 
 
 def _contrast(difference: float, ends: tuple[float, float], p: float, error: float, n: int, test: str) -> Contrast:

@@ -92,7 +92,7 @@ def pareto(what: Any, objectives: Mapping[str, str], *, by: str | None = None) -
     """Find what nothing else beats in every objective at once.
 
     Equals are both on the front, or both off it. A run without an objective, or with one that is not finite, is left
-    out; a variant, only if that is so of all its runs.
+    out, as is one that the comparison left out; a variant, only if that is so of all its runs.
 
     Args:
         what: a comparison, whose variants are compared by the means of their runs; or a frame, a row each, named by its
@@ -102,7 +102,8 @@ def pareto(what: Any, objectives: Mapping[str, str], *, by: str | None = None) -
         by: a column whose equal values are averaged; ``"key"`` of a comparison takes every run on its own.
 
     Raises:
-        DLStudioError: a column is unknown (the nearest is named) or has no numbers, or nothing has every objective.
+        DLStudioError: a column is unknown (the nearest is named) or has no numbers, nothing has every objective, or the
+            objectives are no mapping.
 
     Example:
         >>> dls.pareto(dls.list_runs(), {"test/auc": "max", "wall_s": "min"}).frame()
@@ -110,8 +111,11 @@ def pareto(what: Any, objectives: Mapping[str, str], *, by: str | None = None) -
     import pandas as pd
 
     directions = _checked(objectives)
+    reasons: Mapping[str, str] = {}
+    unused = np.zeros(0, dtype=np.bool_)
     if isinstance(what, Comparison):
         frame, by = what.runs, "variant" if by is None else by
+        unused, reasons = frame["value"].isna().to_numpy(), dict(what.left_out)
         # As names of measures are usual in constraints, they are here.
         frame = frame.rename(columns={f"measures.{name}": name for name in directions if name not in frame})
     elif isinstance(what, pd.DataFrame):
@@ -127,6 +131,7 @@ def pareto(what: Any, objectives: Mapping[str, str], *, by: str | None = None) -
     column = by or ("name" if "name" in frame else None)
     labels = np.array([str(one) for one in (frame.index if column is None else frame[column])], dtype=object)
     complete = np.isfinite(numbers).all(axis=1)
+    complete[: len(unused)] &= ~unused
     if by is None:
         n = np.ones(int(complete.sum()), dtype=np.int64)
         names, values, missing = labels[complete], numbers[complete], np.flatnonzero(~complete)
@@ -140,6 +145,12 @@ def pareto(what: Any, objectives: Mapping[str, str], *, by: str | None = None) -
     if not len(names):
         raise DLStudioError("something with every objective", "nothing", f"Measure {', '.join(directions)} first.")
     on_front, dominator = front_of(values, [directions[name] for name in directions])
+
+    def why(row: int) -> str:
+        if len(unused) and unused[row]:
+            return reasons.get(str(frame["name"].iloc[row]), "left out of the comparison")
+        return _why(numbers[row], list(directions))
+
     return ParetoFront(
         objectives=directions,
         names=tuple(names),
@@ -147,7 +158,7 @@ def pareto(what: Any, objectives: Mapping[str, str], *, by: str | None = None) -
         n_averaged=n,
         on_front=on_front,
         dominator=dominator,
-        left_out=tuple((labels[row], _why(numbers[row], list(directions))) for row in missing),
+        left_out=tuple((labels[row], why(row)) for row in missing),
     )
 
 
@@ -202,6 +213,9 @@ def _staircase(points: Array) -> npt.NDArray[np.bool_]:
 
 
 def _checked(objectives: Mapping[str, str]) -> dict[str, str]:
+    if not isinstance(objectives, Mapping):
+        remedy = "Try {'val/auc': 'max', 'latency_ms': 'min'}."
+        raise DLStudioError("objectives as a mapping of name to 'max' or 'min'", f"{objectives!r:.80}", remedy)
     given = dict(objectives)
     if not 2 <= len(given) <= 3:
         raise DLStudioError(

@@ -18,6 +18,8 @@ __all__ = ["Gathered", "gather", "names_of", "of_home"]
 
 TWICE, NEWER = "listed twice", "has the same seed"
 """Why a run was left out that repeats another."""
+PLANS = ("search", "ablation", "plan")
+"""Kinds of runs that train nothing themselves: the runs they planned are the ones to compare."""
 MEASURED_FILE = "measures.json"
 """What `dls.measure` keeps with a run."""
 
@@ -65,7 +67,8 @@ def gather(what: Any) -> tuple[list[Gathered], list[tuple[str, str]]]:
     home = find_home()
     left_out: list[tuple[str, str]] = []
     if what is None:
-        found = sorted((of_home(folder) for folder in _folders(home)), key=lambda one: one.created)
+        trained = (folder for folder in _folders(home) if folder.info.get("kind") not in PLANS)
+        found = sorted((of_home(folder) for folder in trained), key=lambda one: one.created)
         remedy = "Train one with dls.fit, or pass values: {'A': [0.81, 0.79], 'B': [0.83, 0.85]}."
     elif isinstance(what, str):
         from dlstudio.tracking.search import search

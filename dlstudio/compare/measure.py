@@ -40,7 +40,7 @@ def measure(run: Run | str | nn.Module, *, model: nn.Module | None = None, input
         inputs: a batch (n, ...) to measure on instead.
 
     Raises:
-        DLStudioError: the run has no checkpoint, or a module came without inputs.
+        DLStudioError: the run has no checkpoint, a module came without inputs, or the inputs do not fit it.
 
     Example:
         >>> dls.measure("my-run").frame()
@@ -66,6 +66,13 @@ def measure(run: Run | str | nn.Module, *, model: nn.Module | None = None, input
         raise DLStudioError("a batch of at least one row", f"shape {tuple(batch.shape)}", "Pass inputs (n, ...).")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     module, batch = module.to(device), batch.to(device)
+    try:
+        with torch.inference_mode():
+            module(batch[:1])
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        got = f"{type(error).__name__}: {error!s:.200}"
+        remedy = "Pass inputs=, a batch that the model takes."
+        raise DLStudioError(f"inputs that fit the model, not of shape {tuple(batch.shape)}", got, remedy) from error
     return keep(_measured(module, batch, opened, device), "measures")
 
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from dlstudio.compare.gather import NEWER, Gathered, names_of
+from dlstudio.compare.metrics import base_name
 from dlstudio.compare.variants import Group
-from dlstudio.errors import DLStudioError
+from dlstudio.errors import DLStudioError, unknown_name
 from dlstudio.runs.folder import RunFolder
 from dlstudio.runs.run import Run
 from dlstudio.tracking.home import find_home
@@ -20,7 +21,7 @@ from dlstudio.training.directions import direction_of
 if TYPE_CHECKING:
     from dlstudio.training.predicted import Predicted
 
-__all__ = ["default_metric", "measured", "rows_of", "same_rows"]
+__all__ = ["default_metric", "has", "measured", "rows_of", "same_rows", "unknown_metric", "why_not"]
 
 USUAL = ("val/loss", "val_loss", "eval_loss", "loss")
 STILL = {"RUNNING": "still running", "PAUSED": "paused", "QUEUED": "not started yet", "SCHEDULED": "not started yet"}
@@ -40,25 +41,39 @@ def default_metric(runs: Sequence[Gathered]) -> str:
     raise DLStudioError("the name of a metric", got, f"Pass metric={known[0]!r}." if known else "Log one.")
 
 
+def unknown_metric(metric: str, known: Collection[str]) -> DLStudioError:
+    """Build the error for a metric that no run has: those of this name of some part of the data are nearest."""
+    near = sorted(name for name in known if base_name(name) == base_name(metric))
+    error = unknown_name("metric", metric, known)
+    if near:
+        remedy = f"Did you mean {' or '.join(map(repr, near))}?"
+        error = DLStudioError(error.expected, error.got, remedy)
+    return error
+
+
 def measured(
     groups: Sequence[Group],
     repetitions: Mapping[str, int | str | None],
     metric: str,
     value: str = "last",
     direction: str | None = None,
+    *,
+    needed: bool = True,
 ) -> tuple[dict[str, float], list[tuple[str, str]]]:
     """Return the metric of every run that counts, by its key, and (name, why) of the others.
 
     Runs that are not finished do not count, nor do those without a finite value; of several runs of one variant with
-    one seed the latest does, as they repeat nothing.
+    one seed the latest does, as they repeat nothing. Where the metric is not `needed`, as stored predictions give it,
+    runs that logged none have NaN.
     """
     found: dict[str, float] = {}
     left_out = []
+    asked = metric if needed else None
     for one in groups:
-        usable = sorted((run for run in one.runs if _why(run, metric) is None), key=lambda run: run.created)
+        usable = sorted((run for run in one.runs if why_not(run, asked) is None), key=lambda run: run.created)
         newest = {repetitions[run.key]: run.key for run in usable}
         for run in one.runs:
-            why, seed = _why(run, metric), repetitions[run.key]
+            why, seed = why_not(run, asked), repetitions[run.key]
             if why is None and seed is not None and newest[seed] != run.key:
                 why = f"a newer run of {one.name} {NEWER}"
             number = math.nan
@@ -66,7 +81,7 @@ def measured(
                 number = run.metrics.get(metric, run.measures.get(metric, math.nan))
                 if value == "best":
                     number = _best(run, metric, direction, number)
-                if not math.isfinite(number):
+                if needed and not math.isfinite(number):
                     why = f"{metric} is {'NaN' if math.isnan(number) else 'infinite'}"
             if why is None:
                 found[run.key] = number
@@ -75,14 +90,19 @@ def measured(
     return found, left_out
 
 
-def _why(run: Gathered, metric: str) -> str | None:
-    """Why a run does not count, whatever its value."""
+def has(run: Gathered, metric: str) -> bool:
+    """Return whether a metric or measure of that name is known of a run."""
+    return metric in run.metrics or metric in run.measures
+
+
+def why_not(run: Gathered, metric: str | None) -> str | None:
+    """Return why a run does not count, whatever its value of a metric, if it needs one; None where it does."""
     if run.status in STILL:
         return STILL[run.status]
     if run.status != "FINISHED":
         word = {"FAILED": "failed", "KILLED": "stopped"}.get(run.status, run.status.lower())
         return f"{word}: {run.reason[:120]}" if run.reason else word
-    if metric not in run.metrics and metric not in run.measures:
+    if metric is not None and not has(run, metric):
         return f"no {metric}"
     return None
 

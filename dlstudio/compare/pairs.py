@@ -63,7 +63,8 @@ def contrast_seeds(
     """Contrast variants by their seeds: in pairs of equal seeds, or as independent repetitions."""
     by_name = {one.name: one for one in variants}
     by_seed = {one.name: dict(zip(one.seeds, one.values, strict=True)) for one in variants}
-    options: dict[str, Any] = {"level": level, "n_comparisons": n_comparisons, "seed": seed}
+    n_open = max(n_comparisons - sum(min(by_name[a].n, by_name[b].n) < 2 for a, b in pairs), 1)
+    options: dict[str, Any] = {"level": level, "n_comparisons": n_open, "seed": seed}
     found: list[Contrast | None] = [None] * len(pairs)
     # Problems of one size are one call: a thousand pairs cost little more than one.
     alike: dict[tuple[int, int], list[tuple[int, Any, Any]]] = {}
@@ -113,6 +114,8 @@ def concluded(
     """Return a comparison with its pairs judged and in words, and its findings."""
     c = comparison
     direction: Any = c.direction
+    # What could not be tested is no hypothesis, and nothing is adjusted for it.
+    n_tested = n_pairs - sum(math.isnan(float(one.p_value)) for one in contrasts)
     judged = judge(
         contrasts, direction=direction, level=c.level, margin=c.margin, n_more=n_pairs - len(pairs)
     )  # fmt: skip
@@ -120,9 +123,9 @@ def concluded(
     for (variant, reference), contrast, one in zip(pairs, contrasts, judged, strict=True):
         pair = _pair(variant, reference, contrast, one)
         if c.pairing == "example":
-            needed = rows_needed(contrast, c.margin, c.level, max(n_pairs, 1))
+            needed = rows_needed(contrast, c.margin, c.level, max(n_tested, 1))
             pair = dataclasses.replace(pair, n_needed=needed)
-        made.append(dataclasses.replace(pair, sentence=sentence_of(pair, c, n_pairs)))
+        made.append(dataclasses.replace(pair, sentence=sentence_of(pair, c, n_tested, float(contrast.least))))
     c = dataclasses.replace(c, comparisons=tuple(made))
     return dataclasses.replace(c, findings=tuple(findings_of(c, n_pairs, notes)))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import numbers
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
@@ -89,7 +90,10 @@ class ABPlan(Result, schema=1):
             more.append(f"Downwards, it is {self._change(self.effect_down)}.")
         twice = self.power_at(n=max(2, self.n_control // 2))
         more.append(f"Half of the rows would leave a chance of {100 * twice:.0f} %.")
-        more.append("Look at the result once, when all rows are there; or at any time with monitor_ab_test.")
+        more.append(
+            "Look at the result once, when all rows are there. With monitor_ab_test you may look at any time, but that"
+            f" costs rows: with these alone, the chance is clearly below {100 * self.power:g} %."
+        )
         return tuple(more)
 
     def _change(self, effect: float) -> str:
@@ -142,6 +146,10 @@ def plan_ab_test(
         Fleiss, Levin and Paik, Statistical methods for rates and proportions (2003), chapter 4.
         Cohen, Statistical power analysis for the behavioral sciences (1988), chapter 2.
     """
+    given = {"baseline": baseline, "effect": effect, "sd": sd, "power": power, "level": level, "ratio": ratio}
+    for name, number in given.items():
+        if number is not None and (isinstance(number, bool) or not isinstance(number, numbers.Real)):
+            raise DLStudioError(f"{name} as a number", f"{number!r:.80}", "Pass a share like 0.02 for 2 %.")
     plan = _checked(
         ABPlan(
             kind=kind,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,6 +18,8 @@ from dlstudio.training.directions import direction_of
 
 __all__ = ["recommend"]
 
+SAME_TIME = 0.1
+"""Timings no further apart than by this share are equal: a clock does not repeat itself more exactly."""
 COSTS = ("latency_ms", "n_parameters", "peak_mib", "size_mib")
 """What decides where the evidence does not, unless something else is preferred; less is better."""
 
@@ -31,7 +35,10 @@ def recommend(
 ) -> Recommendation:
     """See `Comparison.recommend`."""
     c = comparison
-    limits = {str(name): _limits(name, limit) for name, limit in constraints.items()}
+    if not isinstance(constraints, Mapping):
+        got = f"{constraints!r:.80}"
+        raise DLStudioError("constraints as a mapping of quantity to limit", got, "Try {'latency_ms': 5}.")
+    limits = {str(name): _limits(name, limit, _sign(c, str(name))) for name, limit in constraints.items()}
     costs = COSTS if prefer is None else (prefer,) if isinstance(prefer, str) else tuple(prefer)
     known = _known(c, [*limits, *costs], asked=[*limits, *(() if prefer is None else costs)])
     excluded = {one.name: why for one in c.variants if (why := _broken(known[one.name], limits))}
@@ -63,9 +70,9 @@ def recommend(
         chosen, shown = top, True
         sentence = f"Ship {top}: it is shown to be better in {c.metric} than {listed(others)}{among}."
     else:
-        chosen, shown = _cheapest(c, [top, *open_], known, costs)
-        sentence = _undecided(c, chosen, [top, *open_], known, costs, among)
-        shown = False
+        decided = _cheapest(c, [top, *open_], known, costs)
+        chosen, shown = decided.left[0], False
+        sentence = _undecided(c, decided, [top, *open_], known, among)
     rest = tuple(name for name in (top, *open_) if name != chosen)
     evidence = [pair.sentence for name in others + [top] if name != chosen and (pair := c.pair(chosen, name))]
     evidence += _close(chosen, known[chosen], limits)
@@ -75,14 +82,17 @@ def recommend(
     )  # fmt: skip
 
 
-def _limits(name: Any, limit: Any) -> tuple[float, float]:
-    low, high = limit if isinstance(limit, tuple | list) and len(limit) == 2 else (None, limit)
+def _limits(name: Any, limit: Any, sign: int) -> tuple[float, float]:
+    """Low and high; a number alone is the least of what should be high (`sign` -1), else the most."""
+    alone = (limit, None) if sign < 0 else (None, limit)
+    low, high = limit if isinstance(limit, tuple | list) and len(limit) == 2 else alone
     try:
         found = -math.inf if low is None else float(low), math.inf if high is None else float(high)
     except (TypeError, ValueError):
         found = (math.nan, math.nan)
     if not found[0] <= found[1]:
-        remedy = "Give the most it may be, or (low, high) with None for no limit."
+        word = "least" if sign < 0 else "most"
+        remedy = f"Give the {word} it may be, or (low, high) with None for no limit."
         raise DLStudioError(f"a limit of {name!r} as a number", f"{limit!r:.80}", remedy)
     return found
 
@@ -94,7 +104,7 @@ def _known(c: Compared, names: Sequence[str], asked: Sequence[str]) -> dict[str,
     for record in c.run_records:
         numbers = {**record["config"], **record["metrics"], **record["measures"]}
         every |= {key for key, value in numbers.items() if type(value) in (int, float)}
-        if math.isnan(record["value"]) and c.pairing != "example":
+        if math.isnan(record["value"]):
             continue  # left out
         for name in names:
             if type(numbers.get(name)) in (int, float):
@@ -123,45 +133,65 @@ def _broken(known: Mapping[str, Mean], limits: Limits) -> str:
     return " and ".join(why)
 
 
-def _cheapest(c: Compared, names: Sequence[str], known: Known, costs: Sequence[str]) -> tuple[str, bool]:
-    """The variant that costs least by the first cost that tells; else the one with the best mean."""
-    cost = _telling(names, known, costs)
-    if cost is None:
-        return names[0], False
-    return min(names, key=lambda name: _cost(cost) * known[name][cost][0]), True
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Decided:
+    """Variants that cost no more than any other, the best mean first; costs that are equal, and those that told."""
+
+    left: list[str]
+    equal: list[str]
+    told: list[str]
 
 
-def _telling(names: Sequence[str], known: Known, costs: Sequence[str]) -> str | None:
+def _cheapest(c: Compared, names: Sequence[str], known: Known, costs: Sequence[str]) -> _Decided:
+    """Keep, cost by cost, the variants that cost least, until one is left."""
+    left, equal, told = list(names), [], []
     for cost in costs:
-        values = [known[name].get(cost, (math.nan,))[0] for name in names]
-        if not any(map(math.isnan, values)) and max(values) - min(values) > 1e-9 * max(map(abs, values)):
-            return cost
-    return None
+        values = {name: _sign(c, cost) * known[name].get(cost, (math.nan,))[0] for name in left}
+        if len(left) == 1 or any(map(math.isnan, values.values())):
+            continue
+        least, size = min(values.values()), max(map(abs, values.values()))
+        near = [name for name in left if values[name] - least <= (SAME_TIME if _is_timing(cost) else 1e-9) * size]
+        (equal if len(near) == len(left) else told).append(cost)
+        left = near
+    return _Decided(left=left, equal=equal, told=told)
 
 
-def _cost(name: str) -> int:
+def _is_timing(name: str) -> bool:
+    """Whether a quantity was measured with a clock, and is another the next time."""
+    words = set(re.split(r"[^a-z0-9]+", name.lower()))
+    return bool(words & {"ms", "s", "latency", "time", "seconds", "second", "throughput"})
+
+
+def _sign(c: Compared, name: str) -> int:
     """-1 where more of it is better."""
     if name in COSTS:
         return 1
     try:
-        return -1 if direction_of(name) == "max" else 1
+        best = c.direction if name == c.metric else direction_of(name)
     except DLStudioError:
         return 1
+    return -1 if best == "max" else 1
 
 
-def _undecided(
-    c: Compared, chosen: str, names: Sequence[str], known: Known, costs: Sequence[str], among: str
-) -> str:  # fmt: skip
+def _undecided(c: Compared, decided: _Decided, names: Sequence[str], known: Known, among: str) -> str:
+    chosen, *rest = decided.left
     others = [name for name in names if name != chosen]
     all_same = all(c.verdict(chosen, name) == EQUIVALENT for name in others)
     how = "are equivalent" if all_same else "are not told apart"
-    cost = _telling(names, known, costs)
-    start = f"{listed([chosen, *others])} {how} in {c.metric}{among}."
-    if cost is None:
-        return f"{start} {chosen} has the best mean, which may be chance: ship it only if either would do."
-    more = "most" if _cost(cost) < 0 else "least"
-    told = listed(f"{name} {number(known[name][cost][0])}" for name in names)
-    return f"{start} Ship {chosen}, which has the {more} {cost} ({told})."
+    said = f"{listed([chosen, *others])} {how} in {c.metric}{among}."
+
+    def numbers(cost: str) -> str:
+        return f"{cost} ({listed(f'{name} {number(known[name][cost][0])}' for name in names)})"
+
+    if not decided.told:
+        if decided.equal:
+            said += f" They are equal in cost, or nearly: {listed(map(numbers, decided.equal))}."
+        return f"{said} {chosen} has the best mean, which may be chance: ship it only if either would do."
+    amount = [f"the {'most' if _sign(c, cost) < 0 else 'least'} {numbers(cost)}" for cost in decided.told]
+    if not rest:
+        return f"{said} Ship {chosen}, which has {', then '.join(amount)}."
+    near = f" Ship {chosen}, which with {listed(rest)} has about {', then '.join(amount)}"
+    return f"{said}{near}; of these it has the best mean, which may be chance."
 
 
 def _close(chosen: str, known: Mapping[str, Mean], limits: Limits) -> list[str]:
@@ -188,7 +218,11 @@ def _changes(c: Compared, chosen: str, rest: Sequence[str], excluded: Mapping[st
         size = "a difference like the one seen" if c.margin is None else f"a difference of {number(c.margin)}"
         if missing is not None and missing > 0:
             said.append(f"About {missing:,} more {unit} of {chosen} and {name} would show {size}, if there is one.")
-    if rest and c.margin is None:
+    single = [name for name in (chosen, *rest) if c[name].n < 2]
+    if rest and single and c.pairing != "example":
+        each = "each of " if len(single) > 1 else ""
+        said.append(f"At least two more seeds of {each}{listed(single)}: from one alone nothing can be told apart.")
+    elif rest and c.margin is None:
         said.append("A margin, the largest difference that does not matter, could show that they are equivalent.")
     for one in c.ranked:
         if one.name in excluded and c.verdict(one.name, chosen) == BETTER:

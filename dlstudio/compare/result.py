@@ -101,16 +101,18 @@ class Comparison(Compared, Result, schema=1):
         """Say which variant to ship, on what evidence, and what would change the answer.
 
         Args:
-            constraints: by metric, measure or setting the most it may be; ``(low, high)`` bounds it on both sides, None
-                in place of a limit on one. A variant is judged by the mean of its runs.
+            constraints: by metric, measure or setting the most it may be, or the least where its name tells that more
+                is better; ``(low, high)`` bounds it on both sides, None in place of a limit on one. A variant is judged
+                by the mean of its runs.
             prefer: what decides where the evidence does not: names of quantities of which less is better (more, where
-                the name tells so), the first that differs. By default latency, parameters, memory and size.
+                the name tells so), the first that differs; timings, by more than 10 %. By default latency, parameters,
+                memory and size.
 
         Raises:
-            DLStudioError: a quantity is unknown, or a limit is no number.
+            DLStudioError: a quantity is unknown, a limit is no number, or the constraints are no mapping.
 
         Example:
             >>> c.recommend({"latency_ms": 5, "val/ece": 0.1}).variant
             'small'
         """
-        return recommend(self, constraints or {}, prefer)
+        return recommend(self, {} if constraints is None else constraints, prefer)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from dlstudio.compare.gather import Gathered, names_of
 from dlstudio.errors import unknown_name
 
-__all__ = ["Group", "group", "repetitions_of", "seed_of"]
+__all__ = ["Group", "group", "joined", "repetitions_of", "seed_of"]
 
 SEEDS = ("seed", "random_seed", "random_state", "seed_everything", "data_seed")
 ABOUT = (
@@ -35,8 +35,8 @@ def group(runs: Sequence[Gathered], by: str | None = None) -> list[Group]:
 
     Args:
         runs: to group.
-        by: the name of a setting or a tag; None or ``"variant"`` for the label `variant` of the recipe, and for runs
-            without one, for the settings in which they differ (seeds and the like aside).
+        by: the name of a setting (also as ``"config.lr"``) or a tag; None or ``"variant"`` for the label `variant` of
+            the recipe, and for runs without one, for the settings in which they differ (seeds and the like aside).
 
     Raises:
         DLStudioError: no run has a setting or tag of that name.
@@ -45,18 +45,18 @@ def group(runs: Sequence[Gathered], by: str | None = None) -> list[Group]:
         >>> [g.name for g in group(runs, by="lr")]
         ['lr=0.001', 'lr=0.01']
     """
+    known = {*names_of(runs, "config"), *names_of(runs, "tags"), "variant", "example", "run"}
+    by = _setting(by, known)
     if by in (None, "variant"):
         labels = _labels(runs)
     else:
-        known = {*names_of(runs, "config"), *names_of(runs, "tags"), "variant", "example", "run"}
         if by == "run":
             names = [run.name for run in runs]
             labels = [run.name if names.count(run.name) == 1 else run.key for run in runs]
         elif by not in known:
             raise unknown_name("setting or tag", by, known)
         else:
-            found = [run.config.get(by, run.tags.get(by)) for run in runs]
-            labels = [f"{by}={_short(value)}" for value in found]
+            labels = [_label(run, by) for run in runs]
     members: dict[str, list[Gathered]] = {}
     for label, run in zip(labels, runs, strict=True):
         members.setdefault(label, []).append(run)
@@ -65,6 +65,26 @@ def group(runs: Sequence[Gathered], by: str | None = None) -> list[Group]:
         Group(name=name, runs=tuple(found), mixed=tuple(k for k in _differing(found) if k not in ignored))
         for name, found in members.items()
     ]
+
+
+def joined(groups: Sequence[Group], runs: Sequence[Gathered], by: str | None) -> list[Group]:
+    """Return the groups, each with those of further runs that bear its label; the others of them name no variant."""
+    more: dict[str, list[Gathered]] = {}
+    for run in runs:
+        given = run.tags.get("variant") or run.config.get("variant")
+        by = _setting(by, {*run.config, *run.tags})
+        more.setdefault(str(given) if by in (None, "variant") else _label(run, str(by)), []).append(run)
+    return [dataclasses.replace(one, runs=(*one.runs, *more.get(one.name, ()))) for one in groups]
+
+
+def _setting(by: str | None, known: Collection[str]) -> str | None:
+    """A setting by its own name, where it was called as in the frame of runs."""
+    own = (by or "").removeprefix("config.")
+    return own if by not in known and own in known else by
+
+
+def _label(run: Gathered, by: str) -> str:
+    return f"{by}={_short(run.config.get(by, run.tags.get(by)))}"
 
 
 def seed_of(run: Gathered) -> int | str | None:

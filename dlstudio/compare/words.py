@@ -44,8 +44,15 @@ def listed(names: Iterable[str], most: int = FEW) -> str:
     return " and ".join([", ".join(known[:-1]), known[-1]] if len(known) > 1 else known)
 
 
-def sentence_of(pair: Pair, comparison: Compared, n_pairs: int) -> str:
-    """Say what a pair shows: the verdict, the numbers it rests on, and what is missing."""
+def sentence_of(pair: Pair, comparison: Compared, n_tested: int, least: float = 0.0) -> str:
+    """Say what a pair shows: the verdict, the numbers it rests on, and what is missing.
+
+    Args:
+        pair: judged, without a sentence.
+        comparison: that it is of.
+        n_tested: pairs that p-values are adjusted for.
+        least: the spread that was taken where the values showed less, 0 where they did not.
+    """
     c, unit = comparison, "rows" if comparison.pairing == "example" else "seeds"
     a, b, margin = pair.variant, pair.reference, comparison.margin
     within = "" if margin is None else number(margin)
@@ -54,9 +61,11 @@ def sentence_of(pair: Pair, comparison: Compared, n_pairs: int) -> str:
         return f"{a} cannot be compared with {b}: {c.metric} was not measured of both."
     rests = f"{pair.difference:+.4g} in {c.metric}"
     if not math.isnan(pair.low):
-        rests += f" ({alpha} interval {pair.low:+.4g} to {pair.high:+.4g}; {p_words(pair.p_adjusted)}"
-        rests += f", adjusted for {n_pairs:,} comparisons" if n_pairs > 1 else ""
-        rests += f"; {_basis(pair, unit)})"
+        alone = " of this pair alone" if n_tested > 1 else ""
+        rests += f" ({alpha} interval{alone} {pair.low:+.4g} to {pair.high:+.4g}; {p_words(pair.p_adjusted)}"
+        rests += f", adjusted for {n_tested:,} comparisons" if n_tested > 1 else ""
+        rests += f"; {_basis(pair, unit)}"
+        rests += f", taken to scatter by {number(least)}, as differences so alike say nothing of chance)" if least else ")"
     if pair.verdict in (BETTER, WORSE):
         return f"{a} is {pair.verdict} than {b}: {rests}."
     if pair.verdict == EQUIVALENT:
@@ -64,7 +73,7 @@ def sentence_of(pair: Pair, comparison: Compared, n_pairs: int) -> str:
         if pair.p_adjusted <= 1 - c.level:
             small += " A difference is shown, but it is too small to matter."
         return small
-    more = _more(pair, unit, margin)
+    more = _constant(pair, c) or _more(pair, unit, margin)
     if pair.verdict == NOT_ENOUGH:
         said = f"Not enough data to tell {a} from {b}: {rests}.{more}"
     else:
@@ -80,6 +89,14 @@ def _basis(pair: Pair, unit: str) -> str:
     if pair.test.startswith("paired"):
         return f"{pair.test}, {pair.n} pairs"
     return f"{pair.test}, {pair.n} and {pair.n_reference} {unit}"
+
+
+def _constant(pair: Pair, comparison: Compared) -> str:
+    """That neither variant's values vary with the seed, as then more seeds are no help."""
+    both = [comparison[name] for name in (pair.variant, pair.reference)]
+    if comparison.pairing == "example" or any(one.n < 2 or len(set(one.values)) > 1 for one in both):
+        return ""
+    return " The values of neither vary with the seed, so more seeds would say nothing more: is the seed used?"
 
 
 def _more(pair: Pair, unit: str, margin: float | None) -> str:

@@ -8,6 +8,13 @@ from typing import Any, TypeAlias
 
 import plotly.graph_objects as go
 
+from dlstudio.compare.diff_result import RunDiff
+from dlstudio.compare.fronts import ParetoFront
+from dlstudio.compare.measures import Measures
+from dlstudio.compare.planning import ABPlan
+from dlstudio.compare.recommendation import Recommendation
+from dlstudio.compare.result import Comparison
+from dlstudio.compare.sequential import SequentialTest
 from dlstudio.errors import DLStudioError
 from dlstudio.explain.checks import CHECKS
 from dlstudio.explain.concepts.explain_concepts import ConceptResult
@@ -21,14 +28,19 @@ from dlstudio.explain.quality.agreement_result import AgreementResult
 from dlstudio.explain.quality.scores import QualityResult
 from dlstudio.fairness.mitigation.trade_off_result import TradeOff
 from dlstudio.fairness.result import FairnessAudit
-from dlstudio.figures import assessed, fairness
+from dlstudio.figures import ab_test, ablation, assessed, comparison, fairness, finders, tables
 from dlstudio.figures.checked import pictures
 from dlstudio.figures.concepts import concepts
 from dlstudio.figures.counterfactuals import counterfactuals
+from dlstudio.figures.fronts import front
 from dlstudio.figures.influence import influence, self_influence
 from dlstudio.results import Result, load
 from dlstudio.runs.run import Run
 from dlstudio.trust.assessments import ASSESSMENTS
+from dlstudio.tuning.ablation_result import AblationResult
+from dlstudio.tuning.batch_sizes import BatchSizes
+from dlstudio.tuning.learning_rates import LearningRates
+from dlstudio.tuning.result import SearchResult
 
 __all__ = ["KINDS", "Answer", "Kind", "answers_of"]
 
@@ -43,12 +55,14 @@ class Kind:
         question: that it answers, as a heading.
         words: puts it into sentences.
         pictures: draws it, with what to say above each picture; "" for nothing.
+        tables: lays it out in words, below the pictures.
         explains: whether pages and reports show it among further answers to why a model decides as it does.
     """
 
     question: str
     words: Callable[[Any], Sequence[str]]
     pictures: Callable[[Any], Pictures]
+    tables: Callable[[Any], list[tables.Rows]] = lambda _: []
     explains: bool = False
 
 
@@ -56,9 +70,33 @@ def _each(*draw: Callable[[Any], go.Figure]) -> Callable[[Any], Pictures]:
     return lambda result: [("", picture(result)) for picture in draw]
 
 
+def _said(result: Any) -> Sequence[str]:
+    return tuple(result.summary)
+
+
+def _searched(result: SearchResult) -> Pictures:
+    from dlstudio.figures import tuning  # Optuna, which nothing else here takes
+
+    return tuning.pictures(result)
+
+
+def _compared(result: Comparison) -> list[tables.Rows]:
+    return [tables.variants(result), *([tables.pairs(result)] if result.comparisons else [])]
+
+
 _AGREEMENT, _QUALITY = CHECKS
 KINDS: dict[type[Result], Kind] = {
+    ABPlan: Kind(question="How many rows does the test need?", words=_said, pictures=_each(ab_test.plan)),
+    AblationResult: Kind(
+        question="Which components matter?",
+        words=assessed.with_findings(_said),
+        pictures=_each(ablation.effects, ablation.cells),
+    ),
     AgreementResult: Kind(question=_AGREEMENT.question, words=_AGREEMENT.words, pictures=pictures),
+    BatchSizes: Kind(
+        question="Which batch size?", words=assessed.with_findings(_said), pictures=_each(finders.batch_sizes)
+    ),
+    Comparison: Kind(question="Which variant is better?", words=_said, pictures=comparison.pictures, tables=_compared),
     ConceptResult: Kind(
         question="Which concepts does it use?", words=concept_words, pictures=_each(concepts), explains=True
     ),
@@ -77,7 +115,35 @@ KINDS: dict[type[Result], Kind] = {
         pictures=_each(influence, self_influence),
         explains=True,
     ),
+    LearningRates: Kind(
+        question="Which learning rate?", words=assessed.with_findings(_said), pictures=_each(finders.learning_rates)
+    ),
+    Measures: Kind(question="What does it cost?", words=_said, pictures=_each()),
+    ParetoFront: Kind(
+        question="What is beaten by none in everything?",
+        words=_said,
+        pictures=_each(front),
+        tables=lambda result: [tables.members(result)],
+    ),
     QualityResult: Kind(question=_QUALITY.question, words=_QUALITY.words, pictures=pictures),
+    Recommendation: Kind(
+        question="Which variant should be shipped?",
+        words=_said,
+        pictures=_each(),
+        tables=lambda result: [tables.candidates(result)],
+    ),
+    RunDiff: Kind(
+        question="What differs between two runs?",
+        words=assessed.with_findings(_said),
+        pictures=_each(),
+        tables=lambda result: [tables.differing(result)],
+    ),
+    SearchResult: Kind(question="Which values train best?", words=assessed.with_findings(_said), pictures=_searched),
+    SequentialTest: Kind(
+        question="What does the test show so far?",
+        words=assessed.with_findings(_said),
+        pictures=_each(ab_test.monitored),
+    ),
     TradeOff: Kind(
         question="What would a smaller gap cost?",
         words=lambda result: result.words(assessed.first_point(result)),

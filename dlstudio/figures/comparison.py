@@ -17,7 +17,7 @@ from dlstudio.summary.words import label
 
 __all__ = ["curves", "differences", "parallel", "pictures", "scatter_matrix", "variants"]
 
-MOST_VARIANTS, MOST_PAIRS, MOST_LINES = 40, 40, 60
+MOST_VARIANTS, MOST_PAIRS, MOST_LINES, MOST_NAMED = 40, 40, 60, 16
 VERDICT_COLORS = {BETTER: PALETTE[2], WORSE: PALETTE[1], EQUIVALENT: ACCENT, NOT_SHOWN: MUTED, NOT_ENOUGH: PALETTE[4]}
 _SYMBOLS = {BETTER: "triangle-right", WORSE: "triangle-left", EQUIVALENT: "square", NOT_SHOWN: "circle"}
 _AXES = {
@@ -170,18 +170,20 @@ def scatter_matrix(comparison: Comparison, columns: list[str]) -> go.Figure:
         columns: numeric columns of `comparison.runs`.
     """
     frame = comparison.runs.dropna(subset=["value"])
+    titles = {one: label(one.removeprefix("config.")) for one in columns} | {"value": label(comparison.metric)}
     figure = go.Figure()
     for at, (name, part) in enumerate(frame.groupby("variant", sort=False)):
         figure.add_splom(
             dimensions=[
-                {"label": escape(label(one)), "values": part[one].to_numpy(dtype=np.float64)} for one in columns
+                {"label": escape(titles[one]), "values": part[one].to_numpy(dtype=np.float64)} for one in columns
             ],
             name=escape(name),
             marker={"color": color(at), "size": 6, "opacity": 0.75},
             diagonal_visible=False,
             text=[escape(one) for one in part["name"]],
         )
-    return theme.apply(figure, height=170 + 150 * len(columns))
+    theme.apply(figure, height=170 + 150 * len(columns))
+    return figure.update_layout(showlegend=len(figure.data) <= MOST_NAMED)
 
 
 def _bands(figure: go.Figure, overlay: Overlay, order: list[str]) -> None:
@@ -236,11 +238,12 @@ def _axis(column: object, name: str) -> dict[str, object]:
 
     series = pd.Series(column)
     numbers = pd.to_numeric(series, errors="coerce")
+    title = escape(label(name.removeprefix("config.")))
     if numbers.notna().all():
-        return {"label": escape(name.removeprefix("config.")), "values": numbers.to_numpy(dtype=np.float64)}
-    codes, names = pd.factorize(series.astype(str))
+        return {"label": title, "values": numbers.to_numpy(dtype=np.float64)}
+    codes, names = pd.factorize(series.astype(str).where(series.notna(), "–"))
     return {
-        "label": escape(name.removeprefix("config.")),
+        "label": title,
         "values": codes,
         "tickvals": list(range(len(names))),
         "ticktext": [escape(_short(str(one))) for one in names],

@@ -32,6 +32,15 @@ _LABELS = {
     "epoch": "Epoch",
     "throughput_samples_per_s": "Throughput (samples/s)",
     "best/val/loss": "Best validation loss",
+    "latency_ms": "Latency of a row (ms)",
+    "latency_p95_ms": "Latency of a row, 95th percentile (ms)",
+    "batch_latency_ms": "Latency of a batch (ms)",
+    "batch_latency_p95_ms": "Latency of a batch, 95th percentile (ms)",
+    "rows_per_s": "Rows a second",
+    "n_parameters": "Parameters",
+    "size_mib": "Size (MiB)",
+    "peak_mib": "Peak memory (MiB)",
+    "calibration_error": "Calibration error",
 }
 _SPLITS = {"train": "Training", "val": "Validation", "test": "Test"}
 _METRICS = {

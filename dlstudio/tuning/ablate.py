@@ -51,7 +51,7 @@ def ablate(
         recipe: with all components on.
         factors: by name what takes a component out: a mapping of recipe fields, dotted for options, to values; or,
             under the name of a field, its value without it; or a list of several such ways, for ``"one-out"``.
-        metric: that every run logs; its last value counts.
+        metric: that every run logs; its last value counts. The first finished run without it ends the ablation.
         direction: ``"max"`` or ``"min"``; told from the metric's name when None.
         design: ``"one-out"`` takes out one at a time; ``"factorial"`` trains every combination and finds interactions
             of pairs; ``"fractional"`` a balanced part of them, for 4 to 16 components.
@@ -140,12 +140,16 @@ def ablate_values(
         Effects, judged once over all seeds.
 
     Raises:
-        DLStudioError: a column is missing, a combination is there twice for a seed, or the combinations are no design
-            in which effects can be told apart.
+        DLStudioError: it is no table, a column is missing, a combination is there twice for a seed, or the combinations
+            are no design in which effects can be told apart.
 
     Example:
         >>> ablate_values(frame, metric="auc", factors={"dropout": True, "schedule": "cosine"}).effects
     """
+    import pandas as pd
+
+    if not isinstance(table, pd.DataFrame):
+        raise DLStudioError("a pandas.DataFrame", describe(table), "Write ablate_values(pandas.DataFrame(rows), …).")
     towards = direction_of(metric, direction)
     _check_numbers(level, margin)
     on = dict(factors) if isinstance(factors, Mapping) else dict.fromkeys(factors, True)

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dlstudio.errors import DLStudioError, unknown_name
-from dlstudio.runs.folder import RunFolder, read_json, write_json
+from dlstudio.errors import DLStudioError
+from dlstudio.runs.folder import KILLED, RunFolder, read_json, write_json
 from dlstudio.runs.kept import keep
 from dlstudio.runs.run import Run
 from dlstudio.tuning.ablation_result import (
@@ -20,6 +20,7 @@ from dlstudio.tuning.ablation_result import (
     AblationResult,
 )
 from dlstudio.tuning.ablation_summary import summarise
+from dlstudio.tuning.ablation_words import never_logged, said_never_logged
 from dlstudio.tuning.designs import make_design
 from dlstudio.tuning.effects import Judging, still_needed
 from dlstudio.tuning.pool import Plan
@@ -28,8 +29,6 @@ from dlstudio.tuning.search import open_search
 __all__ = ["Ablation", "open_ablation", "write_ablation"]
 
 _FILE, _RESULT = "ablation.json", "ablation"
-FIRST_RUNS = 3
-"""An ablation none of whose first runs has the metric is ended."""
 
 
 def write_ablation(folder: Path, about: Mapping[str, Any]) -> None:
@@ -78,7 +77,9 @@ class Ablation:
     @property
     def reason(self) -> str | None:
         """Why it has its status, in words, where there is something to say."""
-        return self.plan.reason
+        if self.status != KILLED:
+            return self.plan.reason
+        return said_never_logged(self._about["metric"], self._rows()) or self.plan.reason
 
     @property
     def runs(self) -> list[Run | None]:
@@ -142,10 +143,8 @@ class Ablation:
         rows = result.rows("runs")
         if not any(row["state"] in (WAITING, RUNNING) for row in rows):
             return 0
-        over = [row for row in rows if row["state"] in (COMPLETE, FAILED)]
-        if len(over) >= FIRST_RUNS and not any(row["state"] == COMPLETE for row in over):
-            if all(state == "COMPLETE" for state in self.plan.states[: len(over)]):  # they trained; it is the metric
-                self.stop()
+        if said_never_logged(self._about["metric"], rows):
+            self.stop()
             return 0
         if not self._about["stop"]:
             return 0
@@ -187,7 +186,7 @@ class Ablation:
         if item not in self._values:
             metric, latest = self._about["metric"], run.state().latest or {}
             if metric not in latest:
-                self._values[item] = math.nan, str(unknown_name("metric", metric, latest))
+                self._values[item] = math.nan, never_logged(metric, latest)
             else:
                 value = float(latest[metric])
                 self._values[item] = value, "" if math.isfinite(value) else f"its {metric} is {value}"

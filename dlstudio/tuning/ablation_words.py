@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dlstudio.results import Finding
@@ -12,9 +13,30 @@ from dlstudio.tuning.effects import HOPELESS, Judging
 if TYPE_CHECKING:
     from dlstudio.tuning.ablation_result import AblationResult
 
-__all__ = ["describe", "findings_of", "sentence"]
+__all__ = ["describe", "findings_of", "never_logged", "said_never_logged", "sentence"]
 
 _HELPS = {"better": "it helps", "worse": "it hurts", "no difference shown": "no difference is shown"}
+
+
+def never_logged(metric: str, known: Iterable[str]) -> str:
+    """Say that a run has no such metric, and which one was meant."""
+    names = sorted(known)
+    near = difflib.get_close_matches(metric, names, n=1, cutoff=0.5)
+    if near:
+        return f"{_never(metric)}; did you mean {near[0]!r}?"
+    return f"{_never(metric)}; there is {_joined(names) if names else 'nothing'}."
+
+
+def said_never_logged(metric: str, runs: Iterable[Mapping[str, Any]]) -> str:
+    """Return what `never_logged` said of a finished run, or "" where a run has the metric or none is finished."""
+    rows = list(runs)
+    if any(row["state"] == "complete" for row in rows):
+        return ""
+    return next((str(row["reason"]) for row in rows if str(row["reason"]).startswith(_never(metric))), "")
+
+
+def _never(metric: str) -> str:
+    return f"{metric!r} was never logged"
 
 
 def sentence(row: Mapping[str, Any], metric: str, how: Judging) -> str:
@@ -64,6 +86,11 @@ def _seeds(n: int) -> str:
 
 def describe(result: AblationResult) -> tuple[str, ...]:
     """Return plain sentences: how far it is, what matters most, and the rest."""
+    runs = result.rows("runs")
+    missing = said_never_logged(result.metric, runs)
+    if missing:
+        n_trained = sum(row["reason"] == missing for row in runs)
+        return (missing, f"{n_trained} of {result.n_planned} planned runs had been trained by then.")
     rows = result.rows("effects")
     mains = [row for row in rows if row["kind"] == "main"]
     shown = [row for row in mains if row["verdict"] in ("better", "worse")]
@@ -93,6 +120,11 @@ def _names(rows: Any) -> str:
 
 def findings_of(result: AblationResult) -> list[Finding]:
     """Return what a reader of the effects has to know."""
+    missing = said_never_logged(result.metric, result.rows("runs"))
+    if missing:
+        remedy = "Start it again with a metric that every run logs."
+        evidence = {"metric": result.metric}
+        return [Finding(code="DLS564", severity="warning", sentence=missing, evidence=evidence, remedy=remedy)]
     rows = result.rows("effects")
     mains = [row for row in rows if row["kind"] == "main"]
     found = [_effect(row) for row in mains if row["verdict"] in ("better", "worse")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import inspect
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 from torch import nn
 
 from dlstudio.errors import DLStudioError
+from dlstudio.running import out_of_memory
 from dlstudio.training import rng
 from dlstudio.training.alone import Alone
 from dlstudio.training.device import check_device
@@ -83,9 +85,18 @@ class Rehearsal:
             return torch.stack(losses).sum()
 
     def _loss(self, inputs: Any, targets: torch.Tensor) -> torch.Tensor:
-        with self.autocast:
-            outputs = self.module(inputs)
-        return self.criterion(outputs, targets)
+        try:
+            with self.autocast:
+                outputs = self.module(inputs)
+            loss = self.criterion(outputs, targets)
+        except (RuntimeError, ValueError, TypeError, IndexError) as error:
+            if out_of_memory(error):
+                raise
+            raise _misfit(error, inputs, targets) from error
+        if not isinstance(loss, torch.Tensor) or loss.numel() != 1:
+            got = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, torch.Tensor) else describe(loss)
+            raise DLStudioError("a loss that is one number for a batch", got, "Take its mean over the rows.")
+        return loss
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -198,7 +209,7 @@ def of_model(own: Own, seed: int) -> Rehearsal:
         trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
         if not trained:
             raise DLStudioError("a model with parameters to train", "none that require a gradient", "Unfreeze some.")
-        optimizer = (own.optimizer or torch.optim.AdamW)(trained, lr=1e-3)
+        optimizer = _made(own.optimizer or torch.optim.AdamW, trained)
     module.train()
     optimizer.zero_grad()
     rng.seed_all(seed)
@@ -218,6 +229,32 @@ def of_model(own: Own, seed: int) -> Rehearsal:
             "optimizer": type(optimizer).__name__.lower(),
         },
     )
+
+
+def _made(make: Callable[..., Any], parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+    """Call a function of parameters; only one that insists on a rate is given one."""
+    try:
+        rate = inspect.signature(make).parameters.get("lr")
+        made = make(parameters, lr=1e-3) if rate and rate.default is rate.empty else make(parameters)
+    except (TypeError, ValueError) as error:
+        got = f"{type(error).__name__}: {error}"
+        raise DLStudioError("a function of parameters that makes an optimiser", got, "Pass torch.optim.SGD.") from error
+    if not isinstance(made, torch.optim.Optimizer):
+        raise DLStudioError("a function that returns an optimiser", describe(made), "Pass torch.optim.SGD.")
+    return made
+
+
+def _misfit(error: Exception, inputs: Any, targets: Any) -> DLStudioError:
+    sizes = [
+        f"{name} {tuple(part.shape)}"
+        for name, part in (("inputs", inputs), ("targets", targets))
+        if isinstance(part, torch.Tensor)
+    ]
+    remedy = "Call the model and the loss on one batch by hand."
+    if "more than 1 value per channel" in str(error):  # batch normalisation has no spread of a single row
+        remedy = "Give batches of two rows or more: drop_last=True in a loader, smallest=2 in find_batch_size."
+    got = f"{type(error).__name__}: {str(error).strip()}" + f" (shapes: {', '.join(sizes)})" * bool(sizes)
+    return DLStudioError("a model and a loss that fit the batches", got, remedy)
 
 
 def batches_of_loader(loader: Iterable[Any], device: torch.device) -> Iterator[tuple[Any, torch.Tensor]]:

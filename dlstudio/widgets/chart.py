@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,10 @@ class Chart(anywidget.AnyWidget):
 
     The figure travels as a message and is never widget state, so a saved notebook stays small.
 
+    Args:
+        on_pick: called with every place of a figure that is clicked: ``axes``, the value on each axis by its name in
+            plotly; ``exact``, whether a point lies there; ``trial``, what the point has as ``customdata``, or None.
+
     Attributes:
         figure: what is shown, or None.
     """
@@ -31,9 +36,13 @@ class Chart(anywidget.AnyWidget):
     alt = traitlets.Unicode().tag(sync=True)
     """What the figure shows, for those who cannot see it."""
 
-    def __init__(self, **traits: Any) -> None:
-        super().__init__(**traits)
+    picking = traitlets.Bool(False).tag(sync=True)
+    """Whether clicks are told."""
+
+    def __init__(self, on_pick: Callable[[dict[str, Any]], None] | None = None, **traits: Any) -> None:
+        super().__init__(picking=on_pick is not None, **traits)
         self.figure: go.Figure | None = None
+        self._on_pick = on_pick
         self.on_msg(self._receive)
 
     def draw(self, figure: go.Figure, alt: str) -> None:
@@ -47,6 +56,8 @@ class Chart(anywidget.AnyWidget):
             self.send({"type": "plotly", "client": str(content.get("client", ""))}, [plotly_source()])
         elif content.get("type") == "figure":
             self._tell()
+        elif content.get("type") == "pick" and self._on_pick is not None:
+            self._on_pick(content)
 
     def _tell(self) -> None:
         if self.figure is not None:

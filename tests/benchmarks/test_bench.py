@@ -27,6 +27,8 @@ N_ROWS = {
     "start": 7,
     "explain": 16,
     "fairness": 5,
+    "compare": 6,
+    "tune": 7,
 }
 BUDGETS = {
     "record": [3, 2, 10, 10, 20, 0.5, 10, 10],
@@ -37,6 +39,8 @@ BUDGETS = {
     "start": [150, 300, 300, 3, 1000],
     "explain": [1, 1e-5, 3, 20, 20, 20, 20, 20, 20, 1, 1, 1],
     "fairness": [10, 2, 20],
+    "compare": [2, 0.3, 2],
+    "tune": [50, 2],
 }
 """What was promised, written down a second time: a budget must not drift with the code it judges."""
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,9 +14,11 @@ from sklearn import metrics
 import dlstudio as dls
 from dlstudio.compare.examples import Answers, contrast_rows, mcnemar_p, rows_needed
 from dlstudio.compare.metrics import ROW_METRICS, auc_rows, metric_of_rows
+from dlstudio.compare.resampling import resampled
 from dlstudio.errors import DLStudioError
 
 PAIR = [("B", "A")]
+RESAMPLING = importlib.import_module("dlstudio.compare.resampling")  # dlstudio.compare is a function
 N_SIMULATED = 2_000
 NOISE = 3 * math.sqrt(0.05 * 0.95 / N_SIMULATED)
 
@@ -184,3 +188,80 @@ Y = np.array([0, 1, 1, 0])
 def test_what_cannot_be_compared_is_refused(what: object, y_true: object, options: dict, complaint: str) -> None:
     with pytest.raises(DLStudioError, match=complaint):
         dls.compare(what, y_true=y_true, **options)
+
+
+def f1_of_calls(y_true: np.ndarray, y_pred: np.ndarray) -> float:
+    return metric_of_rows("f1", y_true, y_pred, None)
+
+
+def test_many_pairs_do_not_hide_a_huge_difference() -> None:
+    rng = np.random.default_rng(9)
+    y = rng.integers(0, 2, 400)
+    given = {f"bad{k}": rng.integers(0, 2, 400) for k in range(10)} | {"good": y}
+    c = dls.compare(given, y_true=y, metric="f1")
+    assert len(c.comparisons) == 55 and c.best == "good"
+    assert all(pair.p_adjusted < 1e-6 for pair in c.comparisons if "good" in (pair.variant, pair.reference))
+    assert not any("good" in pair.sentence and "not shown" in pair.sentence for pair in c.comparisons)
+
+
+def test_the_tail_tells_equal_models_apart_as_often_as_the_level_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(RESAMPLING, "N_DRAWS", (50,))
+    rng = np.random.default_rng(10)
+    n, found, covered = 400, [], []
+    for seed in range(400):
+        y = rng.integers(0, 2, n)
+        a, b = (np.where(rng.random(n) < 0.8, y, 1 - y) for _ in range(2))
+        given = {"A": Answers(y_pred=a), "B": Answers(y_pred=b)}
+        _, (contrast,) = contrast_rows("f1", y, given, PAIR, seed=seed)
+        assert contrast.test == "bootstrap error of 50 draws"
+        found.append(float(contrast.p_value))
+        covered.append(float(contrast.low) <= 0 <= float(contrast.high))
+    assert np.mean(np.array(found) <= 0.05) <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 400)
+    assert np.mean(covered) == pytest.approx(0.95, abs=3 * math.sqrt(0.05 * 0.95 / 400))
+
+
+@pytest.mark.parametrize("metric", ["f1", "balanced_accuracy", "rmse", "r2"])
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_draws_by_counts_are_those_by_rows(metric: str, n_classes: int) -> None:
+    rng = np.random.default_rng(11)
+    n = 300
+    y = rng.integers(0, n_classes, n)
+    given = [np.where(rng.random(n) < share, y, rng.integers(0, n_classes, n)) for share in (0.5, 0.8)]
+    if metric in ("rmse", "r2"):
+        y, given = y.astype(np.float64), [one + rng.normal(size=n) for one in given]
+    answers = [Answers(y_pred=one) for one in given]
+
+    def called(y_true: np.ndarray, y_pred: np.ndarray) -> float:
+        return metric_of_rows(metric, y_true, y_pred, None)
+
+    whole, draws = resampled(metric, y, answers, seed=0)
+    expected_whole, expected = resampled(called, y, answers, seed=1)
+    assert whole == pytest.approx(expected_whole)
+    error = expected.std(axis=0) * math.sqrt(1 / len(draws) + 1 / len(expected))
+    assert np.all(np.abs(draws.mean(axis=0) - expected.mean(axis=0)) < 4 * error)
+    assert np.cov(draws.T) == pytest.approx(np.cov(expected.T), rel=0.25, abs=0.1 * expected.var())
+
+
+def test_a_slow_metric_is_called_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(12)
+    y = rng.integers(0, 2, 300)
+    given = {"A": np.where(rng.random(300) < 0.6, y, 1 - y), "B": np.where(rng.random(300) < 0.9, y, 1 - y)}
+    clock = iter(range(10_000))  # every reading is a second later
+    monkeypatch.setattr(RESAMPLING, "time", SimpleNamespace(perf_counter=lambda: float(next(clock))))
+    calls = []
+
+    def slow(y_true: np.ndarray, y_pred: np.ndarray) -> float:
+        calls.append(len(y_true))
+        return f1_of_calls(y_true, y_pred)
+
+    pair = dls.compare(given, y_true=y, metric=slow, direction="max").comparisons[0]
+    assert len(calls) == 2 + 2 * 50 and "bootstrap error of 50 draws" in pair.sentence
+    exact = dls.compare(given, y_true=y, metric="f1").comparisons[0]
+    assert pair.verdict == exact.verdict == "better"
+    assert (pair.low, pair.high) == pytest.approx((exact.low, exact.high), abs=0.05)
+
+
+def test_rows_of_one_class_have_no_area_under_the_curve() -> None:
+    scores = np.random.default_rng(13).random(20)
+    with pytest.raises(DLStudioError, match="20 of one class"):
+        dls.compare({"A": scores, "B": 1 - scores}, y_true=np.ones(20, dtype=np.int64), metric="auc")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -73,7 +75,7 @@ def test_a_comparison_is_compared_by_its_variants(monkeypatch):
     runs = pd.DataFrame(
         {
             "name": ["r1", "r2", "r3"], "key": ["k1", "k2", "k3"], "variant": ["A", "A", "B"],
-            "val/auc": [0.7, 0.9, 0.75], "measures.latency_ms": [2.0, 4.0, 5.0],
+            "value": [0.7, 0.9, 0.75], "val/auc": [0.7, 0.9, 0.75], "measures.latency_ms": [2.0, 4.0, 5.0],
         }
     )  # fmt: skip
     monkeypatch.setattr(Comparison, "runs", runs)
@@ -83,6 +85,25 @@ def test_a_comparison_is_compared_by_its_variants(monkeypatch):
     assert front.names == ("A", "B") and front.members == ("A",)
     assert front.values.tolist() == [[0.8, 3.0], [0.75, 5.0]]
     assert pareto(c, objectives, by="key").members == ("k2", "k1")
+
+
+def test_what_a_comparison_left_out_is_on_no_front():
+    c = compare({"A": [0.7, 0.9], "B": [0.75, 0.75]}, metric="val/auc")
+    records = [
+        {**record, "name": f"{record['variant']}{k}", "metrics": {"val/auc": auc}, "measures": {"latency_ms": ms},
+         "value": value}
+        for k, (record, auc, ms, value) in enumerate(zip(
+            c.run_records, (0.7, 0.9, 0.99, 0.99), (2.0, 4.0, 0.1, 0.1), (0.7, 0.9, np.nan, np.nan), strict=True
+        ))
+    ]  # fmt: skip
+    c = dataclasses.replace(c, run_records=tuple(records), left_out=(("B2", "failed"), ("B3", "failed")))
+    objectives = {"val/auc": "max", "latency_ms": "min"}
+    assert pareto(c, objectives).members == ("A",) and pareto(c, objectives).left_out == (("B", "failed"),)
+    assert pareto(c, objectives, by="name").members == ("A1", "A0")
+    records[3]["value"] = 0.99  # one of the two counts: the other does not weigh in
+    records[2]["metrics"] = {"val/auc": 0.1}
+    front = pareto(dataclasses.replace(c, run_records=tuple(records)), objectives)
+    assert front.members == ("B",) and front.values[list(front.names).index("B")].tolist() == [0.99, 0.1]
 
 
 def test_it_survives_a_round_trip(tmp_path):
@@ -95,6 +116,7 @@ def test_it_survives_a_round_trip(tmp_path):
     [
         ({"a": "min"}, "two or three"),
         ({"a": "min", "b": "up"}, "direction"),
+        (["a", "b"], "a mapping of name"),
         ({"a": "min", "bb": "max"}, "'b'"),
         ({"a": "min", "empty": "max"}, "every objective"),
     ],

@@ -92,3 +92,8 @@ def test_what_is_missing_is_said(fresh_home):
         rec.log({"x": 1.0})
     with pytest.raises(dls.DLStudioError, match="checkpoint"):
         measure("bare")
+
+
+def test_inputs_that_do_not_fit_are_said():
+    with pytest.raises(dls.DLStudioError, match=r"inputs that fit the model, not of shape \(8, 5\)"):
+        measure(nn.Linear(4, 2), inputs=torch.randn(8, 5))

@@ -12,6 +12,7 @@ from scipy import stats as reference
 
 from dlstudio import results
 from dlstudio.compare.planning import plan_ab_test
+from dlstudio.compare.sequential import monitor_ab_test
 from dlstudio.errors import DLStudioError
 
 
@@ -106,6 +107,18 @@ def test_many_rows_have_a_power_that_is_a_number():
     assert (np.diff(plan.curve["power"]) > 0).all()
 
 
+def test_looking_early_costs_rows_and_that_is_said():
+    plan = plan_ab_test(baseline=0.1, effect=0.05)
+    n, generator = plan.n_control, np.random.default_rng(3)
+    looks = np.linspace(n / 10, n, 10).round().astype(int)
+    shown = 0
+    for _ in range(200):
+        a, b = ((generator.random(n) < p).cumsum()[looks - 1] for p in (0.1, 0.15))
+        shown += monitor_ab_test(a, looks, b, looks, n_expected=n).verdict == "better"
+    assert shown / 200 < plan.power - 0.1
+    assert "costs rows" in plan.summary[-1] and "below 80 %" in plan.summary[-1]
+
+
 def test_words_and_round_trip(tmp_path):
     plan = plan_ab_test(baseline=0.1, effect=0.02)
     assert "3,841 rows" in plan.summary[0] and "from 10 % to 12 %" in plan.summary[0]
@@ -125,6 +138,8 @@ def test_words_and_round_trip(tmp_path):
         ({"baseline": 0.1, "effect": 0.0}, "other than 0"),
         ({"baseline": 0.1, "effect": 0.1, "power": 0.01}, "power above"),
         ({"baseline": 0.1, "effect": 0.1, "level": 95}, "level"),
+        ({"baseline": 0.1, "effect": "2%"}, "effect as a number, but got '2%'"),
+        ({"baseline": "10%", "n": 100}, "baseline as a number"),
         ({"baseline": 0.1, "effect": 0.1, "kind": "propotion"}, "proportion"),
         ({"kind": "mean", "effect": 0.1}, "sd above 0"),
         ({"baseline": 0.5, "n": 1}, "2 rows"),

@@ -110,7 +110,8 @@ def test_runs_that_cannot_be_used_are_left_out_with_the_reason(write: Write) -> 
     assert "NaN" in why["diverged"] and "infinite" in why["exploded"] and why["other"] == "no val/auc"
     assert why["broken"].startswith("failed") and "same seed" in why["again"]
     assert old not in c["wide"].runs and c["wide"].n == 5
-    assert c["narrow"].missing_seeds == (4, 5, 6, 7, 8, 9) and c["wide"].missing_seeds == (4, 5, 6, 7, 8)
+    # What ended without the metric was never one of these; what still goes on or failed lacks its seed.
+    assert c["narrow"].missing_seeds == (4, 5, 6, 7, 9) and c["wide"].missing_seeds == (4, 5, 6, 7)
     left = c.runs.set_index("name").loc["broken", "value"]
     assert math.isnan(left)
 
@@ -130,6 +131,72 @@ def test_a_split_of_its_own_for_every_seed_is_comparable(write: Write) -> None:
         for variant in "ab":
             write(variant, {"val/auc": 0.8 + seed / 100}, seed=seed, variant=variant, fingerprint=f"split-{seed}")
     assert "DLS501" not in {finding.code for finding in dls.compare(metric="val/auc").findings}
+
+
+def test_runs_without_the_metric_name_no_variant(write: Write, fresh_home: Path) -> None:
+    for seed in range(3):
+        for lr in (0.001, 0.01):
+            write(f"r{lr}-{seed}", {"val/auc": 0.8 + lr + seed / 100}, seed=seed, lr=lr)
+    write("tokens", {"val/ppl": 12.0}, seed=77, depth=3, data="text")
+    write("young", {}, seed=78, lr=0.5, status="FAILED")
+    parent = write("search", {"val/auc": 0.99}, trials=9)
+    info = fresh_home / "runs" / parent / "run.json"
+    info.write_text(json.dumps(json.loads(info.read_text()) | {"kind": "search"}))
+    c = dls.compare(metric="val/auc")
+    assert [v.name for v in c.variants] == ["lr=0.001", "lr=0.01"] and not any(v.missing_seeds for v in c.variants)
+    assert dict(c.left_out) == {"tokens": "no val/auc", "young": "failed"}
+    write("slow", {}, seed=9, lr=0.01, status="FAILED")
+    by = dls.compare(metric="val/auc", by="config.lr")
+    assert [v.name for v in by.variants] == ["lr=0.001", "lr=0.01"] and by["lr=0.001"].missing_seeds == (9,)
+    with pytest.raises(DLStudioError, match="Did you mean 'val/auc'"):
+        dls.compare(metric="auc")
+
+
+def test_runs_may_be_mapped_by_their_names(write: Write) -> None:
+    two_variants(write, n=3)
+    names = {v: [f"{v}-s{s}" for s in range(3)] for v in ("narrow", "wide")}
+    c = dls.compare(names, metric="val/auc")
+    handles = {v: [dls.open_run(name) for name in several] for v, several in names.items()}
+    assert c == dls.compare(handles, metric="val/auc") and c["wide"].seeds == (0, 1, 2)
+
+
+def test_a_timer_does_not_decide_between_equals(write: Write) -> None:
+    for seed in range(5):
+        for variant, ms, n in (("a", 0.0435, 900.0), ("b", 0.0431, 1000.0), ("c", 5.0, 10.0)):
+            value = 0.8 + seed / 100 + (-1) ** seed * 0.001 * (variant == "b")
+            write(variant, {"val/auc": value}, seed=seed, variant=variant,
+                  measures={"latency_ms": ms, "n_parameters": n})  # fmt: skip
+    c = dls.compare(metric="val/auc")
+    assert c.recommend().variant == "a"  # as fast as b, and smaller
+    assert c.recommend(prefer="n_parameters").variant == "c"
+    r = c.recommend({"n_parameters": (50, None)}, prefer="latency_ms")
+    assert "equal in cost" in r.sentence and r.variant == next(v.name for v in c.ranked if v.name != "c")
+    least = c.recommend({"val/auc": 0.9})  # of what should be high, the least
+    assert least.variant is None and "below 0.9" in least.sentence
+    assert c.recommend({"val/auc": 0.5}).variant == "a"
+
+
+def test_one_seed_each_is_told_to_take_more_seeds() -> None:
+    said = dls.compare({"A": [0.8], "B": [0.82]}, metric="auc").recommend().would_change
+    assert any("two more seeds of each of" in one for one in said) and not any("margin" in one for one in said)
+    several = dls.compare({"A": [0.8, 0.7, 0.9], "B": [0.82, 0.7, 0.85]}, metric="auc").recommend().would_change
+    assert any("margin" in one for one in several)
+
+
+def test_constraints_are_a_mapping() -> None:
+    with pytest.raises(DLStudioError, match="constraints as a mapping"):
+        dls.compare({"A": [0.8], "B": [0.82]}, metric="auc").recommend("latency_ms")  # type: ignore[arg-type]
+
+
+def test_means_that_contradict_the_pairs_are_explained() -> None:
+    shared = {0: 0.80, 1: 0.81, 2: 0.82}
+    b = {seed: value - 0.01 for seed, value in shared.items()} | {3: 0.95, 4: 0.95}
+    c = dls.compare({"A": shared, "B": b}, metric="auc")
+    assert c.ranked[0].name == "B" and c.comparisons[0].difference < 0
+    assert any("Pairs rest on shared seeds only" in finding.sentence for finding in c.findings)
+    b = {seed: value - 0.01 for seed, value in shared.items()} | {3: 0.5, 4: 0.5}
+    c = dls.compare({"A": shared, "B": b}, metric="auc")
+    assert not any("shared seeds only" in finding.sentence for finding in c.findings)
 
 
 def test_names_that_are_not_there_are_refused(write: Write) -> None:
@@ -202,6 +269,9 @@ def test_one_run_each_is_compared_by_its_rows(trained: dict[str, Run]) -> None:
     codes = {finding.code for finding in c.findings}
     assert {"DLS505", "DLS508"} <= codes and c.comparisons[0].test == "DeLong"
     assert c["lr=0.001"].mean == pytest.approx(pair[0].state().latest["test/auc"], abs=1e-6)
+    bare = dls.compare(pair, metric="auc", by="example")  # no run logged "auc"; its predictions give it
+    assert bare.variants[0].mean == pytest.approx(c["lr=0.001"].mean) and not bare.left_out
+    assert bare.runs["value"].tolist() == pytest.approx([v.mean for v in bare.variants])
     named = dls.compare(pair, metric="val/accuracy", by="example")
     assert [v.name for v in named.variants] == ["one-lr", "other-lr"] and named.comparisons[0].test == "McNemar"
     assert trained["one-lr"].folder.joinpath("data.json").exists()

@@ -204,9 +204,9 @@ def test_recommending_does_not_claim_what_is_not_shown() -> None:
     assert any("margin" in sentence for sentence in r.would_change)
 
 
-@pytest.mark.parametrize("limit", ["5", None, (1, 2, 3), (5, 1), math.nan])
+@pytest.mark.parametrize("limit", ["0.5", None, (1, 2, 3), (5, 1), math.nan])
 def test_a_limit_is_a_number(three: Comparison, limit: object) -> None:
-    if limit in ("5", None):  # text that is a number is one; no limit excludes nobody
+    if limit in ("0.5", None):  # text that is a number is one; no limit excludes nobody
         assert three.recommend({"val/auc": limit}).variant == "B"
         return
     with pytest.raises(DLStudioError, match="limit of 'val/auc'"):
@@ -216,3 +216,38 @@ def test_a_limit_is_a_number(three: Comparison, limit: object) -> None:
 def test_an_unknown_quantity_is_refused(three: Comparison) -> None:
     with pytest.raises(DLStudioError, match="'val/auc'"):
         three.recommend({"val/acu": 1})
+
+
+def test_seeds_that_share_an_effect_do_not_hide_a_difference() -> None:
+    c = dls.compare({"A": [10, 50, 90], "B": [12.1, 52, 91.9]}, metric="accuracy")
+    pair = c.comparisons[0]
+    assert pair.p_value == pytest.approx(scipy.stats.ttest_rel([10, 50, 90], [12.1, 52, 91.9]).pvalue)
+    assert pair.verdict == "better" and "taken to scatter" not in pair.sentence
+
+
+def test_equal_differences_are_taken_to_scatter_and_it_is_said() -> None:
+    c = dls.compare({"A": [0.80, 0.82, 0.85], "B": [0.81, 0.83, 0.86]}, metric="accuracy")
+    assert c.comparisons[0].p_value > 0.05 and "taken to scatter by 0.01" in c.comparisons[0].sentence
+
+
+def test_only_pairs_that_can_be_tested_are_adjusted_for() -> None:
+    values = {"A": [0.80, 0.81, 0.79], "B": [0.83, 0.85, 0.82], "C": [0.9], "D": [0.91]}
+    c = dls.compare(values, metric="accuracy")
+    pair = c.pair("B", "A")
+    assert pair is not None and pair.p_adjusted == pair.p_value
+    assert not any("adjusted" in one.sentence or "alone" in one.sentence for one in c.comparisons)
+
+
+def test_an_interval_beside_an_adjusted_p_is_of_its_pair_alone(three: Comparison) -> None:
+    assert all("95 % interval of this pair alone" in pair.sentence for pair in three.comparisons)
+    two = dls.compare({"A": A, "B": [value + 0.001 * k for k, value in enumerate(A)]}, metric="auc")
+    assert "95 % interval +" in two.comparisons[0].sentence.replace("-", "+")
+
+
+def test_values_that_do_not_vary_with_the_seed_ask_for_no_more_seeds() -> None:
+    for other in (0.85, 0.8):
+        pair = dls.compare({"A": [0.8] * 3, "B": [other] * 3}, metric="accuracy").comparisons[0]
+        assert pair.verdict == "not enough data" and "neither vary with the seed" in pair.sentence
+        assert "more seeds of each" not in pair.sentence
+    pair = dls.compare({"A": [0.8] * 3, "B": [0.81, 0.8, 0.82]}, metric="accuracy").comparisons[0]
+    assert "neither vary" not in pair.sentence

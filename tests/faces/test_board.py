@@ -195,14 +195,6 @@ def test_filters_narrow_the_table(home):
     assert not opened.dataframe and "No run matches" in opened.info[0].value
 
 
-def test_runs_are_compared_by_the_numbers_of_their_summaries(home):
-    opened = open_board().switch_page("board_pages/compare.py").run()
-    opened.multiselect[0].set_value([key_of("healthy"), key_of(EVIL)]).run()
-    assert not opened.exception
-    table = opened.dataframe[0].value.set_index("Run")
-    assert table.loc["healthy", "Best validation loss"] == "0.25" and table.loc[EVIL, "Training loss"] == "NaN"
-
-
 def test_a_run_whose_process_is_gone_is_shown_as_failed(home):
     with record("orphan") as rec:
         rec.log({"loss": 1.0}, step=1)

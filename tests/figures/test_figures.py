@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 import pytest
 
 from dlstudio.errors import DLStudioError
-from dlstudio.figures import runs, theme, training
+from dlstudio.figures import theme, training
 from dlstudio.summary.curves import CurveBuilder, LayerHistory
 from dlstudio.summary.numbers import TrainingSummary
 
@@ -161,7 +161,7 @@ def test_an_empty_run_gives_a_figure_that_says_so(empty, builder):
     assert "nothing was recorded" in figure.layout.annotations[0].text
 
 
-@pytest.mark.parametrize("builder", [*FIGURES, lambda summary: runs.overlay([summary, summary], "loss")])
+@pytest.mark.parametrize("builder", FIGURES)
 def test_no_text_of_a_user_reaches_plotly_as_markup(summary, builder):
     layers = dataclasses.replace(summary.layers, names=[EVIL, "b"])
     curves = summary.curves | {f"val/{EVIL}": curve(f"val/{EVIL}", [0.1, 0.2])}
@@ -180,12 +180,6 @@ def test_no_text_of_a_user_reaches_plotly_as_markup(summary, builder):
 
     found = [text for text in texts(json.loads(figure.to_json())) if "alert" in text]
     assert all("<script" not in text and "<b>" not in text for text in found)
-
-
-def test_runs_of_one_name_stay_apart(summary):
-    same = dataclasses.replace(summary, name="a")
-    assert [trace.name for trace in runs.overlay([same, same], "val/loss").data] == ["a", "a (2)"]
-    assert runs.overlay([same], "nothing").layout.showlegend
 
 
 def test_steps_are_never_int64():

@@ -159,6 +159,8 @@ def test_tables_that_cannot_be_read() -> None:
     ):
         with pytest.raises(DLStudioError, match=says):
             ablate_values(frame, **{"metric": "auc", "direction": "max", "factors": ["f0", "f1"], **change})
+    with pytest.raises(DLStudioError, match=r"pandas.DataFrame\(rows\)"):
+        ablate_values(frame.to_dict("records"), metric="auc", factors=["f0", "f1"])  # type: ignore[arg-type]
     with pytest.raises(DLStudioError, match="rows without 'f0'"):
         ablate_values(frame[frame.f0], metric="auc", factors=["f0", "f1"])
     with pytest.raises(DLStudioError, match="none of these"):
@@ -259,13 +261,35 @@ def test_without_stopping_everything_is_trained_and_judged_once(studio_home: Pat
 def test_a_metric_that_no_run_has_ends_it(studio_home: Path) -> None:
     ablation, plan = staged(values_of([0.1]))
     plan.latest_name = "acu"
-    plan.train(2)
     ablation.spare()
     assert not plan.is_stopped
     plan.train(1)
     ablation.spare()
     assert plan.is_stopped
-    assert "Did you mean 'acu'" in ablation.estimate().runs.reason[0]
+    plan.states, plan.status = ["COMPLETE"] + ["FAIL"] * (len(plan.states) - 1), "KILLED"
+    found, said = ablation.estimate(), "'auc' was never logged; did you mean 'acu'?"
+    assert found.runs.reason[0] == said == ablation.reason
+    assert found.summary == (said, "1 of 20 planned runs had been trained by then.")
+    assert [(finding.code, finding.sentence) for finding in found.findings] == [("DLS564", said)]
+
+
+def test_a_metric_that_some_run_has_ends_nothing(studio_home: Path) -> None:
+    values = values_of([0.1])
+    values[0, 0] = math.nan
+    ablation, plan = staged(values)
+    plan.train(1)
+    ablation.spare()
+    assert not plan.is_stopped  # logged, but no number
+    plan.train(1)
+    plan.latest_name = "acu"
+    assert ablation.estimate().runs.state[1] == "failed"
+    other, others_plan = staged(values_of([0.1]))
+    others_plan.train(1)
+    assert other.estimate().count("complete") == 1
+    others_plan.latest_name = "acu"
+    others_plan.train(1)
+    other.spare()
+    assert not others_plan.is_stopped
 
 
 def test_a_run_with_a_value_that_is_not_finite_counts_as_failed(studio_home: Path) -> None:

@@ -53,8 +53,17 @@ def test_nothing_fits() -> None:
 
 def test_other_errors_are_not_taken_for_memory() -> None:
     batch = torch.randn(4, 5), torch.randn(4, 1)
-    with pytest.raises(RuntimeError, match="shapes"):
+    with pytest.raises(DLStudioError, match=r"shapes cannot be multiplied.*inputs \(8, 5\), targets \(8, 1\)"):
         find_batch_size(Full(10), loader=[batch], loss=nn.functional.mse_loss)
+
+
+def test_batch_normalisation_cannot_train_a_single_row() -> None:
+    model = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2), nn.Linear(2, 1))
+    batch = torch.randn(16, 3), torch.randn(16, 1)
+    with pytest.raises(DLStudioError, match="two rows or more.*smallest=2"):
+        find_batch_size(model, loader=[batch], loss=nn.functional.mse_loss, smallest=1, largest=4)
+    found = find_batch_size(model, loader=[batch], loss=nn.functional.mse_loss, smallest=2, largest=4)
+    assert found.largest == 4
 
 
 def timings(speeds: dict[int, float]) -> list[dict[str, Any]]:
@@ -69,6 +78,22 @@ def test_the_smallest_within_five_percent_is_suggested() -> None:
     assert (found["suggestion"], found["largest"]) == (32, 128)
     assert "within 5 %" in found["reason"] and found["findings"] == ()
     assert "only" not in found["reason"] and "only 4 steps" in read_sizes(timings({32: 1.0}), "data", 100)["reason"]
+
+
+def test_an_epoch_keeps_twenty_steps() -> None:
+    rising = timings({size: float(size) for size in (8, 100, 101, 2000)})
+    found = read_sizes(rising, "data", 2000)  # 2,000 rows are 20 steps of 100, and of 101
+    assert (found["suggestion"], found["largest"]) == (101, 2000) and "in 1 step an epoch" in found["reason"]
+    assert read_sizes(rising, "data", 1900)["suggestion"] == 100  # 1,900 rows are 19 steps of 100 and of 101
+    assert read_sizes(rising, "data")["suggestion"] == 2000
+
+
+def test_memory_that_did_not_grow_is_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dlstudio.tuning.find_batch_size._peak_bytes", lambda: 2**30)
+    assert of_full(100, smallest=4, largest=8).frame().memory_mib.isna().all()
+    peaks = iter(range(0, 2**40, 2**25))
+    monkeypatch.setattr("dlstudio.tuning.find_batch_size._peak_bytes", lambda: next(peaks))
+    assert of_full(100, smallest=4, largest=8).frame().memory_mib.tolist() == [32.0, 32.0]
 
 
 def test_a_search_that_ended_while_it_got_faster_says_so() -> None:

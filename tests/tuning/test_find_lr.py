@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import random
 from typing import Any
 
@@ -157,6 +158,38 @@ def test_the_result_survives_the_disk(tmp_path: Any) -> None:
 def test_bad_input(options: dict[str, Any], says: str) -> None:
     with pytest.raises(DLStudioError, match=says):
         find_lr(Recipe(data="digits"), progress=False, **options)
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        lambda parameters: torch.optim.SGD(parameters, lr=0.1),
+        lambda parameters, lr: torch.optim.SGD(parameters, lr=lr),
+        functools.partial(torch.optim.SGD, momentum=0.0),
+    ],
+)
+def test_an_optimiser_made_from_parameters_follows_the_rates(optimizer: Any) -> None:
+    data = {"loader": [(torch.zeros(1), torch.zeros(1))], "loss": lambda x, _: (x**2).sum() / 2}
+    found = find_lr(Point(1), **data, optimizer=optimizer, low=1e-3, high=0.1, n_steps=10, progress=False)
+    assert found.loss == pytest.approx(np.cumprod(1 - np.geomspace(1e-3, 0.1, 10)) ** 2 / 2, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"model": nn.Linear(5, 1)}, r"shapes cannot be multiplied.*inputs \(4, 3\)"),
+        ({"loss": nn.functional.cross_entropy, "model": nn.Linear(3, 2)}, "fit the batches"),
+        ({"loss": nn.MSELoss(reduction="none")}, r"one number for a batch.*shape \(4, 1\)"),
+        ({"loss": lambda outputs, targets: 0.0}, "one number for a batch"),
+        ({"optimizer": lambda parameters: None}, "returns an optimiser"),
+        ({"optimizer": lambda: None}, "function of parameters"),
+    ],
+)
+def test_what_does_not_fit_its_batch_is_said(changes: dict[str, Any], says: str) -> None:
+    batch = torch.randn(4, 3), torch.randn(4, 1)
+    options = {"model": nn.Linear(3, 1), "loss": nn.functional.mse_loss, **changes}
+    with pytest.raises(DLStudioError, match=says):
+        find_lr(options.pop("model"), loader=[batch], progress=False, **options)
 
 
 def test_bad_models() -> None:

@@ -20,6 +20,34 @@ function atNight({ data, layout }) {
     modebar: { bgcolor: clear, color: THEMES.dark.muted, activecolor: THEMES.dark.accent } } };
 }
 
+/** Tells which place was clicked in the values of its axes; a click on a point is one on its values. */
+function onPick(box, tell) {
+  let pressed = null, point = null;
+  const press = (event) => { pressed = event.target.closest(".modebar, .legend") ? null : event; point = null; };
+  const release = (event) => {
+    const began = pressed;
+    pressed = null;
+    if (!began || event.button || Math.hypot(event.clientX - began.clientX, event.clientY - began.clientY) > 4) return;
+    const edge = box.getBoundingClientRect();
+    const [left, top] = [event.clientX - edge.left, event.clientY - edge.top];
+    setTimeout(() => {  // plotly says after this event which point it was
+      const axes = {};
+      for (const { xaxis, yaxis } of Object.values(box._fullLayout?._plots || {})) {
+        const at = [[xaxis, left - xaxis._offset, "x"], [yaxis, top - yaxis._offset, "y"]];
+        if (at.some(([axis, place]) => place < 0 || place > axis._length)) continue;
+        for (const [axis, place, name] of at) {
+          axes[axis._id] = point ? point[name] : axis.type === "category" ? axis._categories[Math.round(axis.p2l(place))] : axis.p2d(place);
+        }
+      }
+      if (Object.keys(axes).length) tell({ axes, trial: point?.customdata ?? null, exact: Boolean(point) });
+    }, 30);
+  };
+  box.addEventListener("pointerdown", press, true);
+  window.addEventListener("pointerup", release, true);  // plotly covers the page while a button is down
+  return { listen: () => box.removeAllListeners?.("plotly_click").on("plotly_click", (event) => { point = event.points[0]; }),
+    disconnect: () => window.removeEventListener("pointerup", release, true) };
+}
+
 export default {
   render({ model, el }) {
     const box = document.createElement("div");
@@ -40,6 +68,7 @@ export default {
       model.send({ type: "plotly", client });
       setTimeout(() => reject(new Error("the kernel did not deliver plotly.js within 60 s; run this cell again")), 60000);
     });
+    const picks = model.get("picking") ? onPick(box, (pick) => model.send({ type: "pick", ...pick })) : null;
     const draw = () => {
       if (closed || !figure || figure === drawn || !box.clientWidth) return;
       const next = drawn = figure;
@@ -47,7 +76,7 @@ export default {
         const { data, layout } = darkPage() ? atNight(next) : next;
         if (!closed && next === figure) return Plotly.react(box, data, layout, { displaylogo: false, responsive: true, modeBarButtonsToRemove: ["lasso2d", "select2d", "autoScale2d"] });
         return undefined;
-      }).then(() => { box.dataset.drawn = Number(box.dataset.drawn || 0) + 1; }, fail);
+      }).then(() => { picks?.listen(); box.dataset.drawn = Number(box.dataset.drawn || 0) + 1; }, fail);
     };
     const receive = (content, buffers) => {
       if (content.type === "plotly" && content.client === client) return deliver?.(buffers[0]);
@@ -69,6 +98,7 @@ export default {
       closed = true;
       sized.disconnect();
       themed.disconnect();
+      picks?.disconnect();
       model.off("change:alt", label);
       model.off("msg:custom", receive);
       window.__dlstudioPlotly?.then((Plotly) => Plotly.purge(box), () => undefined);
