@@ -101,7 +101,7 @@ def least_spread(differences: Array, step: Any) -> Array:
     size = np.abs(differences).max(axis=-1)
     equal = np.ptp(differences, axis=-1) <= ROUNDING * size
     step = np.broadcast_to(np.asarray(step, dtype=np.float64), size.shape)
-    return np.where(equal & (step <= ROUNDING * size), size, step)
+    return np.asarray(np.where(equal & (step <= ROUNDING * size), size, step))
 
 
 def _common(one: Array, other: Array, rounding: Array) -> Array:
@@ -114,4 +114,5 @@ def _common(one: Array, other: Array, rounding: Array) -> Array:
         large, small = np.where(go_on, small, large), np.where(go_on, rest, small)
     # Every remainder adds to the error of what it is taken from; of the longest, divided, there is least.
     known = large > rounding
-    return np.where(known, longest / np.round(longest / np.where(known, large, 1.0)).clip(1), 0.0)
+    times = np.round(longest / np.where(known, large, 1.0)).clip(1)
+    return np.asarray(np.where(known, longest / times, 0.0))

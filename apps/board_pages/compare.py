@@ -163,7 +163,9 @@ def offer_missing(c: Comparison) -> None:
 def numeric(c: Comparison) -> list[str]:
     """Columns of the runs that hold more than one number."""
     frame = c.runs.dropna(subset=["value"])
-    columns = [name for name in map(str, frame) if name not in ("seed", "value") and pd.api.types.is_numeric_dtype(frame[name])]
+    columns = [
+        name for name in map(str, frame) if name not in ("seed", "value") and pd.api.types.is_numeric_dtype(frame[name])
+    ]
     some = [name for name in columns if frame[name].dtype != bool and frame[name].nunique() > 1]
     return sorted(some, key=lambda name: (name.startswith("phase/"), *rank(name)))
 

@@ -158,7 +158,7 @@ def pareto(what: Any, objectives: Mapping[str, str], *, by: str | None = None) -
         n_averaged=n,
         on_front=on_front,
         dominator=dominator,
-        left_out=tuple((labels[row], why(row)) for row in missing),
+        left_out=tuple((labels[row], why(int(row))) for row in missing),
     )
 
 
@@ -212,7 +212,7 @@ def _staircase(points: Array) -> npt.NDArray[np.bool_]:
     return on_front
 
 
-def _checked(objectives: Mapping[str, str]) -> dict[str, str]:
+def _checked(objectives: Any) -> dict[str, str]:
     if not isinstance(objectives, Mapping):
         remedy = "Try {'val/auc': 'max', 'latency_ms': 'min'}."
         raise DLStudioError("objectives as a mapping of name to 'max' or 'min'", f"{objectives!r:.80}", remedy)

@@ -146,8 +146,8 @@ def plan_ab_test(
         Fleiss, Levin and Paik, Statistical methods for rates and proportions (2003), chapter 4.
         Cohen, Statistical power analysis for the behavioral sciences (1988), chapter 2.
     """
-    given = {"baseline": baseline, "effect": effect, "sd": sd, "power": power, "level": level, "ratio": ratio}
-    for name, number in given.items():
+    given: dict[str, Any] = {"baseline": baseline, "effect": effect, "sd": sd, "power": power, "level": level}
+    for name, number in (given | {"ratio": ratio}).items():
         if number is not None and (isinstance(number, bool) or not isinstance(number, numbers.Real)):
             raise DLStudioError(f"{name} as a number", f"{number!r:.80}", "Pass a share like 0.02 for 2 %.")
     plan = _checked(

@@ -30,9 +30,7 @@ Known = Mapping[str, Mapping[str, Mean]]
 """By variant and quantity."""
 
 
-def recommend(
-    comparison: Compared, constraints: Mapping[str, Any], prefer: str | Sequence[str] | None
-) -> Recommendation:
+def recommend(comparison: Compared, constraints: Any, prefer: str | Sequence[str] | None) -> Recommendation:
     """See `Comparison.recommend`."""
     c = comparison
     if not isinstance(constraints, Mapping):
@@ -144,7 +142,9 @@ class _Decided:
 
 def _cheapest(c: Compared, names: Sequence[str], known: Known, costs: Sequence[str]) -> _Decided:
     """Keep, cost by cost, the variants that cost least, until one is left."""
-    left, equal, told = list(names), [], []
+    left = list(names)
+    equal: list[str] = []
+    told: list[str] = []
     for cost in costs:
         values = {name: _sign(c, cost) * known[name].get(cost, (math.nan,))[0] for name in left}
         if len(left) == 1 or any(map(math.isnan, values.values())):

@@ -64,8 +64,8 @@ def sentence_of(pair: Pair, comparison: Compared, n_tested: int, least: float = 
         alone = " of this pair alone" if n_tested > 1 else ""
         rests += f" ({alpha} interval{alone} {pair.low:+.4g} to {pair.high:+.4g}; {p_words(pair.p_adjusted)}"
         rests += f", adjusted for {n_tested:,} comparisons" if n_tested > 1 else ""
-        rests += f"; {_basis(pair, unit)}"
-        rests += f", taken to scatter by {number(least)}, as differences so alike say nothing of chance)" if least else ")"
+        said = f", taken to scatter by {number(least)}, as differences so alike say nothing of chance" if least else ""
+        rests += f"; {_basis(pair, unit)}{said})"
     if pair.verdict in (BETTER, WORSE):
         return f"{a} is {pair.verdict} than {b}: {rests}."
     if pair.verdict == EQUIVALENT:

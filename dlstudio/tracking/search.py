@@ -75,7 +75,7 @@ def search(home: Path, filter_string: str, most: int = 5000) -> list[LoggedRun]:
         raise DLStudioError(
             "a filter that MLflow reads, and a store that answers",
             f"{filter_string!r}: {str(error)[:200]}",
-            "Write for instance \"params.model = 'mlp'\" or \"metrics.`val/auc` > 0.8\".",
+            'Write for instance "params.model = \'mlp\'" or "metrics.`val/auc` > 0.8".',
         ) from error
     return found[:most]
 

@@ -60,18 +60,19 @@ class Saver:
     def __init__(self, folder: Path, recipe: Recipe, parts: Parts, ranks: Alone, recorder: Any) -> None:
         self._folder, self._parts, self._ranks, self._recorder = folder, parts, ranks, recorder
         self._could_write = True
+        data = checkpoint.describe_data(parts.dataset)
         self._description = {
             "recipe": recipe.to_dict(),
             "plain_recipe": recipe.is_plain,
             "named_model": isinstance(recipe.model, str),
-            "data": checkpoint.describe_data(parts.dataset),
+            "data": data,
             "torch": str(torch.__version__),
         }
         if ranks.rank == 0:
             n_parameters = sum(parameter.numel() for parameter in parts.module.parameters())
             with contextlib.suppress(OSError):  # the first checkpoint warns of the same disk
                 # Beside the checkpoints: whoever compares a thousand runs cannot open them for this.
-                facts = {**self._description["data"], "n_parameters": n_parameters}
+                facts = {**data, "n_parameters": n_parameters}
                 write_json(folder / "data.json", {k: v for k, v in facts.items() if k in FACTS})
 
     def save_best(self, at: Position, metrics: Mapping[str, float]) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dlstudio import stats
+from dlstudio.arrangements import least_spread
 from dlstudio.repetitions import (
     Contrast,
     Direction,
@@ -158,6 +159,7 @@ def _see(effect: Effect, values: Array, pending: Flags, how: Judging, m: int) ->
     step = float(resolution(columns.ravel())) * math.sqrt((weights**2).sum() / 2) if columns.size else 0.0
     contrast: Contrast | None = None
     if len(differences):
+        step = float(least_spread(differences, step))
         if how.sequential:
             contrast = sequential_contrast(differences, values.shape[1], step=step, level=how.level)
         else:

@@ -185,7 +185,9 @@ Y = np.array([0, 1, 1, 0])
     ({"A": Y}, Y, {"metric": "auc"}, "metric of rows"),
     ({"A": [0.1, 0.4, 0.2, 0.3]}, np.array([0, 1, 2, 0]), {}, "3 classes"),
 ])  # fmt: skip
-def test_what_cannot_be_compared_is_refused(what: object, y_true: object, options: dict, complaint: str) -> None:
+def test_what_cannot_be_compared_is_refused(
+    what: object, y_true: object, options: dict[str, object], complaint: str
+) -> None:
     with pytest.raises(DLStudioError, match=complaint):
         dls.compare(what, y_true=y_true, **options)
 

@@ -16,6 +16,12 @@ from dlstudio.tuning.batch_sizes import read_sizes
 from dlstudio.tuning.find_batch_size import find_batch_size
 
 
+@pytest.fixture(autouse=True)
+def short_spells(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test here is about how exact a timing is."""
+    monkeypatch.setattr("dlstudio.tuning.find_batch_size.SPELL_S", 1e-3)
+
+
 class Full(nn.Module):
     """Takes `most` rows and no more."""
 
@@ -81,10 +87,10 @@ def test_the_smallest_within_five_percent_is_suggested() -> None:
 
 
 def test_an_epoch_keeps_twenty_steps() -> None:
-    rising = timings({size: float(size) for size in (8, 100, 101, 2000)})
-    found = read_sizes(rising, "data", 2000)  # 2,000 rows are 20 steps of 100, and of 101
-    assert (found["suggestion"], found["largest"]) == (101, 2000) and "in 1 step an epoch" in found["reason"]
-    assert read_sizes(rising, "data", 1900)["suggestion"] == 100  # 1,900 rows are 19 steps of 100 and of 101
+    rising = timings({size: float(size) for size in (8, 100, 110, 2000)})
+    found = read_sizes(rising, "data", 2200)  # 20 steps of 110
+    assert (found["suggestion"], found["largest"]) == (110, 2000) and "in 2 steps an epoch" in found["reason"]
+    assert read_sizes(rising, "data", 2090)["suggestion"] == 100  # 19 steps of 110, 21 of 100
     assert read_sizes(rising, "data")["suggestion"] == 2000
 
 
