@@ -27,9 +27,10 @@ demo: $(STAMP)  ## train four real runs, write a report, serve the board
 lab: $(STAMP)  ## open the first tutorial in JupyterLab
 	@$(BIN)/dlstudio lab $(ARGS)
 
-# The tests of a file share what they trained and the server they started, so a file stays in one process.
+# The tests of a file share what they trained and the server they started, so a file stays in one process. Processes that
+# share the cores compute with one thread each, or they wait for each other.
 test: $(STAMP)  ## every test
-	@$(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4 --dist=loadfile $(ARGS)
+	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4 --dist=loadfile $(ARGS)
 
 lint: $(STAMP)  ## style and types
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check --quiet . && $(BIN)/mypy

@@ -413,7 +413,7 @@ def test_a_reader_compares_in_a_browser(evil_home: Path, free_port: Callable[[],
         assert sure.comparisons[0].verdict == "equivalent"
         page.get_by_text(sure.comparisons[0].sentence).wait_for()
         for name, seen in {
-            "Decision": "What would change it",
+            "Decision": "What this rests on",
             "Curves": "Align by",
             "Trade-offs": "Every run by itself",
             "Explore": "Drag along an axis",
