@@ -5,21 +5,15 @@ from __future__ import annotations
 import numpy as np
 import plotly.graph_objects as go
 
-from dlstudio.figures import theme
-from dlstudio.figures.comparison import VERDICT_COLORS
-from dlstudio.figures.theme import ACCENT, MUTED, escape, translucent
+from dlstudio.figures import intervals, theme
+from dlstudio.figures.theme import escape, short
 from dlstudio.summary.words import label
 from dlstudio.tuning.ablation_result import AblationResult
 
 __all__ = ["cells", "effects"]
 
 MOST_CELLS = 40
-_SYMBOLS = {
-    "better": "triangle-right",
-    "worse": "triangle-left",
-    "equivalent": "square",
-    "no difference shown": "circle",
-}
+LABEL = 60
 
 
 def effects(result: AblationResult) -> go.Figure:
@@ -27,27 +21,10 @@ def effects(result: AblationResult) -> go.Figure:
     frame = result.effects
     frame = frame.iloc[np.argsort(-frame["difference"].abs().fillna(0).to_numpy(), kind="stable")]
     frame = frame.sort_values("kind", key=lambda kinds: kinds != "main", kind="stable").reset_index(drop=True)
+    at, low, high = (frame[name].to_numpy(dtype=np.float64) for name in ("difference", "low", "high"))
+    texts = [f"{one:+.4g}<br>{escape(said)}" for one, said in zip(at, frame["sentence"], strict=True)]
     figure = go.Figure()
-    if result.margin is not None:
-        figure.add_vrect(
-            x0=-result.margin, x1=result.margin, fillcolor=translucent(ACCENT, 0.08), line_width=0, layer="below"
-        )
-    figure.add_vline(x=0, line={"color": MUTED, "width": 1, "dash": "dot"})
-    for verdict, paint in VERDICT_COLORS.items():
-        part = frame[frame["verdict"] == verdict]
-        if not len(part):
-            continue
-        at, low, high = (part[name].to_numpy(dtype=np.float64) for name in ("difference", "low", "high"))
-        figure.add_scatter(
-            x=at,
-            y=part.index.to_numpy(dtype=np.float64),
-            mode="markers",
-            name=verdict,
-            marker={"color": paint, "size": 11, "symbol": _SYMBOLS.get(verdict, "circle-open")},
-            error_x={"array": high - at, "arrayminus": at - low, "color": paint, "thickness": 1.8, "width": 4},
-            text=[escape(sentence) for sentence in part["sentence"]],
-            hovertemplate="%{x:+.4g}<br>%{text}<extra></extra>",
-        )
+    intervals.contrasts(figure, at, low, high, verdicts=list(frame["verdict"]), texts=texts, margin=result.margin)
     n = frame["n"].max() if len(frame) else 0
     theme.apply(
         figure,
@@ -55,14 +32,9 @@ def effects(result: AblationResult) -> go.Figure:
         y_title="",
         height=140 + 44 * max(len(frame), 2),
     )
-    named = [f"{on}  (without: {off})"[:60] for on, off in zip(frame["factor"], frame["without"], strict=True)]
-    figure.update_yaxes(
-        tickvals=list(range(len(frame))),
-        ticktext=[escape(name) for name in named],
-        range=[len(frame) - 0.4, -0.6],
-        showgrid=False,
-    )
-    return figure.update_layout(showlegend=True, margin_t=48)
+    named = [f"{on}  (without: {off})" for on, off in zip(frame["factor"], frame["without"], strict=True)]
+    intervals.named(figure, [short(name, LABEL) for name in named])
+    return figure
 
 
 def cells(result: AblationResult) -> go.Figure:
@@ -71,33 +43,11 @@ def cells(result: AblationResult) -> go.Figure:
     place = {cell: at for at, cell in enumerate(frame["cell"])}
     done = runs[(runs["state"] == "complete") & runs["cell"].isin(list(place))]
     figure = go.Figure()
-    figure.add_scatter(
-        x=done["value"].to_numpy(dtype=np.float64),
-        y=np.array([place[cell] + 0.22 for cell in done["cell"]], dtype=np.float64),
-        mode="markers",
-        name="one seed",
-        marker={"color": translucent(ACCENT, 0.35), "size": 7},
-        text=[
-            f"{escape(label_)}, seed {escape(seed)}" for label_, seed in zip(done["label"], done["seed"], strict=True)
-        ],
-        hovertemplate="%{text}<br>%{x:.5g}<extra></extra>",
-    )
+    texts = [f"{escape(name)}, seed {escape(seed)}" for name, seed in zip(done["label"], done["seed"], strict=True)]
+    values = done["value"].to_numpy(dtype=np.float64)
+    intervals.dots(figure, values, [place[cell] for cell in done["cell"]], texts, "one seed")
     mean, low, high = (frame[name].to_numpy(dtype=np.float64) for name in ("mean", "low", "high"))
-    figure.add_scatter(
-        x=mean,
-        y=np.arange(len(frame), dtype=np.float64),
-        mode="markers",
-        name="mean",
-        marker={"color": ACCENT, "size": 10, "symbol": "diamond"},
-        error_x={"array": high - mean, "arrayminus": mean - low, "color": ACCENT, "thickness": 1.6, "width": 4},
-        text=[escape(one) for one in frame["label"]],
-        hovertemplate="%{text}<br>%{x:.5g}<extra></extra>",
-    )
+    intervals.means(figure, mean, low, high, [escape(one) for one in frame["label"]], "mean")
     theme.apply(figure, x_title=label(result.metric), y_title="", height=140 + 40 * max(len(frame), 2))
-    figure.update_yaxes(
-        tickvals=list(range(len(frame))),
-        ticktext=[escape(f"{one}"[:44]) for one in frame["label"]],
-        range=[len(frame) - 0.4, -0.6],
-        showgrid=False,
-    )
-    return figure.update_layout(margin_t=48)
+    intervals.named(figure, [short(one, LABEL) for one in frame["label"]])
+    return figure

@@ -11,13 +11,14 @@ from plotly.subplots import make_subplots
 from dlstudio.errors import DLStudioError
 from dlstudio.explain.quality.agreement_result import AgreementResult
 from dlstudio.figures import theme
-from dlstudio.figures.theme import LINE, MUTED, color, escape
+from dlstudio.figures.theme import LINE, MUTED, color, escape, short
 from dlstudio.figures.verdict import DIVERGING, INK_ON_COLOR, SIZES
 
 __all__ = ["agreement", "side_by_side"]
 
 SYMBOLS = ("circle", "diamond", "square", "triangle-up", "cross", "x", "star", "triangle-down")
 COLUMNS = 4
+LABEL = 30
 
 
 def agreement(result: AgreementResult) -> go.Figure:
@@ -97,7 +98,7 @@ def _marks(result: AgreementResult, at: int, top: int) -> go.Figure:
     chosen = np.flatnonzero(result.sound)
     values = result.shares[chosen, at]
     order = np.argsort(-np.abs(values).max(axis=0), kind="stable")[:top]
-    names = [_short(result.feature_names[place]) for place in order]
+    names = [escape(short(result.feature_names[place], LABEL)) for place in order]
     figure = go.Figure()
     n = len(chosen)
     for number, (method, row) in enumerate(zip(chosen, values, strict=True)):
@@ -163,7 +164,3 @@ def _maps(result: AgreementResult, at: int) -> go.Figure:
     figure.update_annotations(font_size=13)
     figure.update_layout(margin={"l": 10, "r": 10, "t": 34, "b": 10})
     return figure
-
-
-def _short(name: str) -> str:
-    return escape(name if len(name) <= 30 else f"{name[:29]}…")

@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 import plotly.graph_objects as go
 
 from dlstudio.compare.curves import Overlay
 from dlstudio.compare.result import Comparison, Pair
-from dlstudio.figures import theme
-from dlstudio.figures.theme import ACCENT, MUTED, PALETTE, color, escape, translucent, xs
-from dlstudio.repetitions import BETTER, EQUIVALENT, NOT_ENOUGH, NOT_SHOWN, WORSE
+from dlstudio.figures import intervals, theme
+from dlstudio.figures.theme import color, escape, short, translucent, xs
 from dlstudio.summary.words import label
 
 __all__ = ["curves", "differences", "parallel", "pictures", "scatter_matrix", "variants"]
 
 MOST_VARIANTS, MOST_PAIRS, MOST_LINES, MOST_NAMED = 40, 40, 60, 16
-VERDICT_COLORS = {BETTER: PALETTE[2], WORSE: PALETTE[1], EQUIVALENT: ACCENT, NOT_SHOWN: MUTED, NOT_ENOUGH: PALETTE[4]}
-_SYMBOLS = {BETTER: "triangle-right", WORSE: "triangle-left", EQUIVALENT: "square", NOT_SHOWN: "circle"}
 _AXES = {
     "step": "Step (optimiser updates)",
     "epoch": "Epoch (passes over the training part)",
     "wall": "Time since the start (s)",
 }
-_NAMED = 26
+NAME = 26
 """Letters of a variant's name that fit beside a picture; all of them are in the hover text."""
 
 
@@ -48,33 +44,16 @@ def variants(comparison: Comparison) -> go.Figure:
     """
     shown = comparison.ranked[:MOST_VARIANTS]
     figure = go.Figure()
-    dots = [
-        (at, seed, value) for at, one in enumerate(shown) for seed, value in zip(one.seeds, one.values, strict=True)
-    ]
     if comparison.pairing != "example":
-        figure.add_scatter(
-            x=[value for _, _, value in dots],
-            y=[at + 0.22 for at, _, _ in dots],
-            mode="markers",
-            name="one run",
-            marker={"color": translucent(ACCENT, 0.35), "size": 7},
-            text=[f"{escape(shown[at].name)}, seed {escape(seed)}" for at, seed, _ in dots],
-            hovertemplate="%{text}<br>%{x:.5g}<extra></extra>",
-        )
-    means = np.array([one.mean for one in shown], dtype=np.float64)
-    low, high = (np.array([getattr(one, end) for one in shown], dtype=np.float64) for end in ("low", "high"))
-    figure.add_scatter(
-        x=means,
-        y=np.arange(len(shown)),
-        mode="markers",
-        name=f"mean, {100 * comparison.level:g} % interval",
-        marker={"color": ACCENT, "size": 10, "symbol": "diamond"},
-        error_x={"array": high - means, "arrayminus": means - low, "color": ACCENT, "thickness": 1.6, "width": 4},
-        text=[f"{escape(one.name)}, {_counted(one.n, comparison)}" for one in shown],
-        hovertemplate="%{text}<br>%{x:.5g}<extra></extra>",
-    )
+        values = [value for one in shown for value in one.values]
+        rows = [at for at, one in enumerate(shown) for _ in one.values]
+        seeds = [f"{escape(one.name)}, seed {escape(seed)}" for one in shown for seed in one.seeds]
+        intervals.dots(figure, values, rows, seeds, "one run")
+    mean, low, high = (np.array([getattr(one, name) for one in shown], np.float64) for name in ("mean", "low", "high"))
+    texts = [f"{escape(one.name)}, {_counted(one.n, comparison)}" for one in shown]
+    intervals.means(figure, mean, low, high, texts, f"mean, {100 * comparison.level:g} % interval")
     theme.apply(figure, x_title=label(comparison.metric), y_title="", height=130 + 44 * max(len(shown), 2))
-    _rows(figure, [f"{_short(one.name)}  (n = {one.n:,})" for one in shown])
+    intervals.named(figure, [f"{short(one.name, NAME)}  (n = {one.n:,})" for one in shown])
     return figure
 
 
@@ -84,37 +63,15 @@ def differences(comparison: Comparison) -> go.Figure:
     Beyond 40 pairs those with the least p-values are drawn.
     """
     pairs = sorted(comparison.comparisons, key=lambda one: (math.isnan(one.p_value), one.p_value))[:MOST_PAIRS]
-    place = {id(one): at for at, one in enumerate(pairs)}
+    at, low, high = (
+        np.array([getattr(one, name) for one in pairs], np.float64) for name in ("difference", "low", "high")
+    )
     figure = go.Figure()
-    if comparison.margin is not None:
-        figure.add_vrect(
-            x0=-comparison.margin,
-            x1=comparison.margin,
-            fillcolor=translucent(ACCENT, 0.08),
-            line_width=0,
-            layer="below",
-        )
-    figure.add_vline(x=0, line={"color": MUTED, "width": 1, "dash": "dot"})
-    for verdict, paint in VERDICT_COLORS.items():
-        some = [one for one in pairs if one.verdict == verdict]
-        if not some:
-            continue
-        at = np.array([one.difference for one in some], dtype=np.float64)
-        low, high = (np.array([getattr(one, end) for one in some], dtype=np.float64) for end in ("low", "high"))
-        figure.add_scatter(
-            x=at,
-            y=[place[id(one)] for one in some],
-            mode="markers",
-            name=verdict,
-            marker={"color": paint, "size": 11, "symbol": _SYMBOLS.get(verdict, "circle-open")},
-            error_x={"array": high - at, "arrayminus": at - low, "color": paint, "thickness": 1.8, "width": 4},
-            text=[_hover(one) for one in some],
-            hovertemplate="%{text}<extra></extra>",
-        )
+    verdicts, texts = [one.verdict for one in pairs], [_hover(one) for one in pairs]
+    intervals.contrasts(figure, at, low, high, verdicts=verdicts, texts=texts, margin=comparison.margin)
     title = f"Difference in {_lower(label(comparison.metric))} ({100 * comparison.level:g} % intervals)"
     theme.apply(figure, x_title=title, y_title="", height=130 + 40 * max(len(pairs), 2))
-    figure.update_layout(showlegend=True)
-    _rows(figure, [f"{_short(one.variant)} − {_short(one.reference)}" for one in pairs])
+    intervals.named(figure, [f"{short(one.variant, NAME)} − {short(one.reference, NAME)}" for one in pairs])
     return figure
 
 
@@ -206,7 +163,7 @@ def _bands(figure: go.Figure, overlay: Overlay, order: list[str]) -> None:
             x=xs(x),
             y=part["mean"].to_numpy(),
             mode="lines+markers" if len(x) <= 30 else "lines",
-            name=f"{escape(_short(name))} (n = {overlay.variants.count(name)})",
+            name=f"{escape(short(name, NAME))} (n = {overlay.variants.count(name)})",
             legendgroup=name,
             line={"color": color(at), "width": 2},
             marker={"size": 4},
@@ -223,7 +180,7 @@ def _lines(figure: go.Figure, overlay: Overlay, order: list[str]) -> None:
             x=xs(x),
             y=np.where(np.isfinite(y), y, np.nan),
             mode="lines+markers" if len(x) <= 30 else "lines",
-            name=escape(_short(variant)),
+            name=escape(short(variant, NAME)),
             legendgroup=variant,
             showlegend=variant not in seen,
             line={"color": color(order.index(variant)), "width": 1.5},
@@ -246,15 +203,8 @@ def _axis(column: object, name: str) -> dict[str, object]:
         "label": title,
         "values": codes,
         "tickvals": list(range(len(names))),
-        "ticktext": [escape(_short(str(one))) for one in names],
+        "ticktext": [escape(short(one, NAME)) for one in names],
     }
-
-
-def _rows(figure: go.Figure, names: list[str]) -> None:
-    figure.update_yaxes(
-        tickvals=list(range(len(names))), ticktext=names, range=[len(names) - 0.4, -0.6], showgrid=False
-    )
-    figure.update_layout(legend={"y": 1.01}, margin_t=48)
 
 
 def _hover(pair: Pair) -> str:
@@ -266,10 +216,6 @@ def _hover(pair: Pair) -> str:
 
 def _counted(n: int, comparison: Comparison) -> str:
     return f"{n:,} rows" if comparison.pairing == "example" else f"{n:,} runs"
-
-
-def _short(name: str, cut: Callable[[str], str] = escape) -> str:
-    return cut(name if len(name) <= _NAMED else f"{name[: _NAMED - 1]}…")
 
 
 def _lower(words: str) -> str:

@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import plotly.graph_objects as go
 
-from dlstudio.figures.theme import MUTED, PALETTE, STATUS_COLORS, escape, xs
+from dlstudio.figures import theme
+from dlstudio.figures.theme import PALETTE, STATUS_COLORS, escape, xs
 from dlstudio.summary.curves import Curve
 from dlstudio.summary.numbers import TrainingSummary
 from dlstudio.summary.words import label, number
@@ -139,18 +140,5 @@ def marks(figure: go.Figure, summary: TrainingSummary, kinds: Sequence[str] = tu
 
 def or_note(figure: go.Figure, summary: TrainingSummary, what: str) -> go.Figure:
     """Say in an empty figure why it is empty."""
-    if not figure.data:
-        why = "nothing was recorded yet" if summary.live else "nothing was recorded"
-        figure.add_annotation(
-            text=f"No {what}: {why}",
-            showarrow=False,
-            xref="paper",
-            yref="paper",
-            x=0.5,
-            y=0.5,
-            font={"color": MUTED},
-        )
-        figure.update_layout(height=160)
-        figure.update_xaxes(visible=False)
-        figure.update_yaxes(visible=False)
-    return figure
+    why = "nothing was recorded yet" if summary.live else "nothing was recorded"
+    return theme.or_note(figure, f"No {what}: {why}")

@@ -17,7 +17,7 @@ from dlstudio.fairness.gaps import NO_GAP, SHOWN, TOO_FEW
 from dlstudio.fairness.result import FairnessAudit, records
 from dlstudio.fairness.words import METRIC_WORDS, combined, deciding, p_words
 from dlstudio.figures import theme
-from dlstudio.figures.theme import ACCENT, LINE, MUTED, PALETTE, escape, translucent
+from dlstudio.figures.theme import ACCENT, LINE, MUTED, PALETTE, escape, note, short, translucent
 
 __all__ = ["gaps", "groups", "intersections", "pictures"]
 
@@ -75,7 +75,7 @@ def groups(audit: FairnessAudit, feature: str | None = None, metrics: Sequence[s
     theme.apply(figure, height=130 + 26 * max(len(names), 3))
     for column, (outcome, metric) in enumerate(panels, 1):
         words = METRIC_WORDS[metric]
-        of = f",<br>{escape(_short(outcome, LABEL))}" if outcome else ""
+        of = f",<br>{escape(short(outcome, LABEL))}" if outcome else ""
         figure.update_xaxes(
             title_text=f"{escape(words[:1].upper() + words[1:])}{of} ({_unit(metric)})",
             title_font_size=11.5,
@@ -83,11 +83,11 @@ def groups(audit: FairnessAudit, feature: str | None = None, metrics: Sequence[s
             col=column,
         )
     sizes = [cells[feature, "", "count", name]["value"] for name in names]
-    labels = [f"{_short(name, LABEL)} ({size:,.0f})" for name, size in zip(names, sizes, strict=True)]
+    labels = [f"{short(name, LABEL)} ({size:,.0f})" for name, size in zip(names, sizes, strict=True)]
     figure.update_yaxes(range=[len(names) - 0.5, -0.5], showgrid=False, ticks="")
     figure.update_yaxes(
         tickvals=np.arange(len(names), dtype=np.int32), ticktext=[escape(label) for label in labels],
-        title_text=escape(f"{_short(feature, LABEL)} (rows)"), row=1, col=1,
+        title_text=escape(f"{short(feature, LABEL)} (rows)"), row=1, col=1,
     )  # fmt: skip
     figure.update_layout(margin_t=16, margin_b=64, showlegend=False)
     return figure
@@ -112,7 +112,7 @@ def gaps(audit: FairnessAudit, feature: str | None = None) -> go.Figure:
     rows = [row for row in deciding(audit) if feature in (None, row["sensitive_feature"])]
     labels = [
         f"{row['sensitive_feature']}{_class(row)}, {row['criterion'].removesuffix('_difference').replace('_', ' ')}:"
-        f" {_short(row['group'], NAME)} − {_short(row['reference'], NAME)}"
+        f" {short(row['group'], NAME)} − {short(row['reference'], NAME)}"
         for row in rows
     ]
     return _forest(audit, rows, labels, "Criterion: group − reference")
@@ -199,7 +199,7 @@ def _dots(figure: go.Figure, rows: Rows, enough: bool, column: int) -> None:
 
 def _said(row: dict[str, Any]) -> str:
     number = _format(row["metric"])
-    lines = [f"{_short(row['group'], 60)}: {METRIC_WORDS[row['metric']]} {number(row['value'])}"]
+    lines = [f"{short(row['group'], 60)}: {METRIC_WORDS[row['metric']]} {number(row['value'])}"]
     if math.isfinite(row["low"]):
         lines.append(f"interval {number(row['low'])} to {number(row['high'])}")
     if math.isfinite(row["numerator"]) and row["metric"] in RATES:
@@ -261,15 +261,7 @@ def _forest(audit: FairnessAudit, rows: Rows, labels: list[str], y_title: str) -
     for at in np.flatnonzero(~np.array(told, dtype=bool)).tolist() if any(told) else ():
         figure.add_annotation(text="too few rows", x=0, y=at, xanchor="left", showarrow=False, font={"color": MUTED})
     if not any(told):
-        figure.add_annotation(
-            text="Nothing could be compared",
-            showarrow=False,
-            xref="paper",
-            yref="paper",
-            x=0.5,
-            y=0.5,
-            font={"color": MUTED},
-        )
+        note(figure, "Nothing could be compared")
     return figure
 
 
@@ -277,7 +269,7 @@ def _gap_said(audit: FairnessAudit, row: dict[str, Any]) -> str:
     points = audit.task != "regression" and row["metric"] != SLOPE
     number = _format("calibration_bias" if points else row["metric"])
     lines = [
-        f"{METRIC_WORDS[row['metric']]}: {_short(row['group'], 40)} − {_short(row['reference'], 40)}",
+        f"{METRIC_WORDS[row['metric']]}: {short(row['group'], 40)} − {short(row['reference'], 40)}",
         f"{number(row['value'])}, interval {number(row['low'])} to {number(row['high'])}",
         f"{row['verdict']}; {p_words(row['p_adjusted'])}, adjusted",
     ]
@@ -315,9 +307,4 @@ def _class(row: dict[str, Any]) -> str:
 
 
 def _each_short(group: str) -> str:
-    return AND.join(_short(name, NAME) for name in group.split(AND))
-
-
-def _short(text: object, most: int) -> str:
-    text = str(text)
-    return text if len(text) <= most else f"{text[: most - 1]}…"
+    return AND.join(short(name, NAME) for name in group.split(AND))

@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 from dlstudio.errors import DLStudioError
 from dlstudio.explain.influence.result import InfluenceResult, label_of
 from dlstudio.figures import theme
-from dlstudio.figures.theme import ACCENT, MUTED, PALETTE, color, escape
+from dlstudio.figures.theme import ACCENT, PALETTE, color, escape, note
 
 __all__ = ["influence", "self_influence"]
 
@@ -117,6 +117,6 @@ def _guessed(result: InfluenceResult) -> bool:
 
 
 def _note(figure: go.Figure, words: str) -> None:
-    figure.add_annotation(text=words, showarrow=False, xref="paper", yref="paper", x=0.5, y=0.5, font={"color": MUTED})
+    note(figure, words)
     figure.update_xaxes(visible=False)
     figure.update_yaxes(visible=False)

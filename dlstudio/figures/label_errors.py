@@ -9,7 +9,7 @@ from plotly.subplots import make_subplots
 from dlstudio.errors import DLStudioError
 from dlstudio.figures import theme
 from dlstudio.figures.overlays import pixels, png
-from dlstudio.figures.theme import ACCENT, INK, LINE, MUTED, PALETTE, escape
+from dlstudio.figures.theme import ACCENT, INK, LINE, PALETTE, escape, note, short
 from dlstudio.trust.label_result import LabelErrors
 from dlstudio.trust.wording import percent
 
@@ -55,7 +55,7 @@ def suspects(result: LabelErrors, top: int = 15) -> go.Figure:
         y_title="Row: given label → likeliest",
         height=130 + 24 * max(n, 4),
     )
-    names = [_short(name) for name in result.class_names]
+    names = [short(name, LABEL) for name in result.class_names]
     labels = [f"{result.rows[at]}: {names[result.given[at]]} → {names[result.suggested[at]]}" for at in places]
     figure.update_yaxes(
         tickvals=places, ticktext=[escape(label) for label in labels], range=[max(n, 1) - 0.5, -0.5], showgrid=False
@@ -63,7 +63,7 @@ def suspects(result: LabelErrors, top: int = 15) -> go.Figure:
     figure.update_xaxes(range=[-0.02, 1.02], tickformat=".0%")
     figure.update_layout(margin_t=48, showlegend=True)
     if not n:
-        _note(figure, "No label is suspect")
+        note(figure, "No label is suspect")
     return figure
 
 
@@ -80,7 +80,7 @@ def label_confusion(result: LabelErrors) -> go.Figure:
     if k > MAX_CLASSES:
         raise DLStudioError(f"at most {MAX_CLASSES} classes", f"{k}", "Draw the suspects instead.")
     counts = result.confusion
-    names = [escape(_short(name)) for name in result.class_names]
+    names = [escape(short(name, LABEL)) for name in result.class_names]
     largest = max(int(counts.max()), 1)
     figure = go.Figure()
     figure.add_heatmap(
@@ -107,7 +107,7 @@ def label_confusion(result: LabelErrors) -> go.Figure:
     figure.update_xaxes(tickvals=ticks, ticktext=names, showgrid=False, range=[-0.5, k - 0.5])
     figure.update_yaxes(tickvals=ticks, ticktext=names, showgrid=False, range=[k - 0.5, -0.5])
     if not result.n_flagged:
-        _note(figure, "No label is suspect")
+        note(figure, "No label is suspect")
     return figure
 
 
@@ -126,7 +126,7 @@ def suspect_images(result: LabelErrors) -> go.Figure:
     n = len(result.images)
     columns = min(IMAGES_A_LINE, n)
     lines = -(-n // columns)
-    names = [_short(name) for name in result.class_names]
+    names = [short(name, LABEL) for name in result.class_names]
     titles = [escape(f"{names[result.given[at]]} → {names[result.suggested[at]]}") for at in range(n)]
     # Of numbers such as 0 to 16 the largest of all images is white.
     largest = float(result.images.max()) if result.images.min() >= 0 else 0.0
@@ -146,11 +146,3 @@ def suspect_images(result: LabelErrors) -> go.Figure:
     theme.apply(figure, title="Given label → likeliest label", height=70 + (IMAGE_PX + 28) * lines)
     figure.update_layout(margin={"l": 8, "r": 8, "t": 64, "b": 8})
     return figure
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= LABEL else f"{name[: LABEL - 1]}…"
-
-
-def _note(figure: go.Figure, words: str) -> None:
-    figure.add_annotation(text=words, showarrow=False, xref="paper", yref="paper", x=0.5, y=0.5, font={"color": MUTED})

@@ -7,7 +7,7 @@ import numpy.typing as npt
 import plotly.graph_objects as go
 
 from dlstudio.figures import theme
-from dlstudio.figures.theme import ACCENT, MUTED, PALETTE, escape
+from dlstudio.figures.theme import ACCENT, MUTED, PALETTE, escape, note, short
 from dlstudio.trust.slice_result import RATE, SliceResult
 from dlstudio.trust.wording import percent
 
@@ -60,7 +60,7 @@ def slices(result: SliceResult, top: int = 15) -> go.Figure:
         y_title="Slice (rows)",
         height=130 + 26 * max(n, 4),
     )
-    labels = [f"{_short(result.slices[place])} ({result.n[place]:,})" for place in range(n)]
+    labels = [f"{short(result.slices[place], LABEL)} ({result.n[place]:,})" for place in range(n)]
     figure.update_yaxes(
         tickvals=np.arange(n, dtype=np.int32),
         ticktext=[escape(label) for label in labels],
@@ -74,10 +74,7 @@ def slices(result: SliceResult, top: int = 15) -> go.Figure:
     if n:
         _range(figure, low, high)
     else:
-        figure.add_annotation(
-            text=f"No slice has {result.min_rows:,} rows or more",
-            showarrow=False, xref="paper", yref="paper", x=0.5, y=0.5, font={"color": MUTED},
-        )  # fmt: skip
+        note(figure, f"No slice has {result.min_rows:,} rows or more")
     return figure
 
 
@@ -99,7 +96,3 @@ def _hover(result: SliceResult, place: int) -> str:
     if result.within[place] >= 0:
         lines.append(f"worse still than the rest of: {result.slices[result.within[place]]}")
     return "<br>".join(map(escape, lines))
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= LABEL else f"{name[: LABEL - 1]}…"

@@ -10,7 +10,10 @@ import numpy.typing as npt
 import plotly.graph_objects as go
 import plotly.io as pio
 
-__all__ = ["ACCENT", "FONT", "PALETTE", "STATUS_COLORS", "apply", "color", "escape", "translucent", "xs"]
+__all__ = [
+    "ACCENT", "FONT", "PALETTE", "STATUS_COLORS", "apply", "color", "escape", "note", "or_note", "short", "translucent",
+    "xs",
+]  # fmt: skip
 
 INK, MUTED, LINE, SURFACE, PAGE = "#1b2733", "#5b6b7a", "#e3e8ee", "#ffffff", "#f7f9fb"
 ACCENT = "#0072b2"
@@ -105,6 +108,34 @@ def escape(text: object) -> str:
         '&lt;b&gt;run&lt;/b&gt;'
     """
     return html.escape(str(text), quote=False)
+
+
+def short(text: object, most: int) -> str:
+    """Cut text to what fits beside a picture; it is not escaped yet.
+
+    Example:
+        >>> short("a very long name", 8)
+        'a very …'
+    """
+    text = str(text)
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def note(figure: go.Figure, words: str) -> go.Figure:
+    """Write words, escaped already, into the middle of an empty figure."""
+    return figure.add_annotation(
+        text=words, showarrow=False, xref="paper", yref="paper", x=0.5, y=0.5, font={"color": MUTED}
+    )
+
+
+def or_note(figure: go.Figure, words: str) -> go.Figure:
+    """Say in a figure that draws nothing why; words are escaped already."""
+    if not figure.data:
+        note(figure, words)
+        figure.update_layout(height=160)
+        figure.update_xaxes(visible=False)
+        figure.update_yaxes(visible=False)
+    return figure
 
 
 def color(position: int) -> str:

@@ -8,13 +8,13 @@ from collections.abc import Callable, Sequence
 import plotly.graph_objects as go
 
 from dlstudio.figures import theme
-from dlstudio.figures.theme import ACCENT, MUTED, PALETTE, escape, xs
+from dlstudio.figures.theme import ACCENT, MUTED, PALETTE, escape, or_note, xs
 from dlstudio.summary.words import label
 from dlstudio.tuning.result import SearchResult
 from dlstudio.tuning.trial_result import TrialResult
 from dlstudio.tuning.words import params_in_words
 
-__all__ = ["curves", "focus", "history", "or_note", "spoken", "thinned"]
+__all__ = ["curves", "focus", "history", "spoken", "thinned"]
 
 MOST_CURVES = 300
 _STATES = {
@@ -159,15 +159,3 @@ def focus(figure: go.Figure, values: Sequence[float], direction: str, always: Se
 
 def _hover(row: TrialResult) -> str:
     return f"trial {row.number}<br>{escape(params_in_words(row.params))}"
-
-
-def or_note(figure: go.Figure, words: str) -> go.Figure:
-    """Say in an empty figure why it is empty."""
-    if not figure.data:
-        figure.add_annotation(
-            text=words, showarrow=False, xref="paper", yref="paper", x=0.5, y=0.5, font={"color": MUTED}
-        )
-        figure.update_layout(height=160)
-        figure.update_xaxes(visible=False)
-        figure.update_yaxes(visible=False)
-    return figure

@@ -13,8 +13,8 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial
 
 from dlstudio.figures import theme
-from dlstudio.figures.theme import ACCENT, escape
-from dlstudio.figures.trials import curves, focus, history, or_note, spoken, thinned
+from dlstudio.figures.theme import ACCENT, escape, or_note
+from dlstudio.figures.trials import curves, focus, history, spoken, thinned
 from dlstudio.summary.words import label
 from dlstudio.tuning.rebuild import rebuild
 from dlstudio.tuning.result import SearchResult
