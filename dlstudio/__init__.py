@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from dlstudio.runs.recorder import record
     from dlstudio.runs.run import list_runs, open_run
     from dlstudio.summary.summarize import summarize
+    from dlstudio.tracking.catalogue import tracking_uri
     from dlstudio.training.checkpoint import load_model
     from dlstudio.training.fit import fit
     from dlstudio.training.launch import launch
@@ -104,8 +105,9 @@ __all__ = [
     "score_explanation",
     "show",
     "summarize",
-    "trace_influence",
     "thresholds_variant",
+    "trace_influence",
+    "tracking_uri",
     "trade_off",
     "train_adversarial",
     "tune",
@@ -157,6 +159,7 @@ _WHERE = {
     "summarize": "dlstudio.summary.summarize:summarize",
     "trace_influence": "dlstudio.explain.influence.trace:trace_influence",
     "thresholds_variant": "dlstudio.fairness.mitigation.thresholds_variant:thresholds_variant",
+    "tracking_uri": "dlstudio.tracking.catalogue:tracking_uri",
     "trade_off": "dlstudio.fairness.mitigation.trade_off:trade_off",
     "train_adversarial": "dlstudio.fairness.mitigation.adversarial:train_adversarial",
     "tune": "dlstudio.tuning.tune:tune",

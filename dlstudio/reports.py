@@ -12,8 +12,6 @@ import json
 import os
 import re
 import secrets
-import site
-import sys
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -28,6 +26,7 @@ from dlstudio.results import Finding, save
 from dlstudio.runs.run import Run, open_run
 from dlstudio.summary.numbers import TrainingSummary
 from dlstudio.summary.words import KeyNumber, label, moment, verdict
+from dlstudio.tracking.detached import python_environment, python_of
 from dlstudio.tracking.home import find_home
 
 if TYPE_CHECKING:
@@ -123,14 +122,11 @@ def _execute(template: Path, about: Run | Comparison, out: Path) -> nbformat.Not
             "IPYTHONDIR": f"{folder}/ipython",  # no start-up files of the user
             "PYDEVD_DISABLE_FILE_VALIDATION": "1",
         }
-        package_parent = Path(__file__).resolve().parents[1]
-        if str(package_parent) not in site.getsitepackages():
-            environment["PYTHONPATH"] = os.pathsep.join(
-                filter(None, [str(package_parent), os.environ.get("PYTHONPATH")])
-            )
-        launcher = ("-m", "ipykernel_launcher", "-f", "{connection_file}", "--HistoryManager.enabled=False")
+        if path := python_environment().get("PYTHONPATH"):
+            environment["PYTHONPATH"] = path
+        options = ("-f", "{connection_file}", "--HistoryManager.enabled=False")
         spec = KernelSpec(
-            argv=[sys.executable, *launcher],
+            argv=[*python_of("ipykernel_launcher"), *options],
             env=environment,
             display_name="dlstudio",
             language="python",

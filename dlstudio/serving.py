@@ -11,6 +11,7 @@ from typing import NoReturn
 
 from dlstudio import shipped
 from dlstudio.errors import DLStudioError, unknown_name
+from dlstudio.tracking.detached import python_of
 from dlstudio.tracking.home import find_home
 
 __all__ = ["LOOPBACK", "app_command", "app_names", "become", "choose_port", "is_free", "lab_command"]
@@ -45,7 +46,7 @@ def app_command(name: str, port: int) -> list[str]:
         "browser.gatherUsageStats": "false",
     }
     flags = [f"--{option}={setting}" for option, setting in options.items()]
-    return [sys.executable, "-m", "streamlit", "run", str(shipped.path(f"apps/{name}.py")), *flags]
+    return [*python_of("streamlit"), "run", str(shipped.path(f"apps/{name}.py")), *flags]
 
 
 def lab_command(port: int, *, browser: bool = True) -> list[str]:
@@ -62,7 +63,7 @@ def lab_command(port: int, *, browser: bool = True) -> list[str]:
             if not (folder / source.name).exists():
                 shutil.copyfile(source, folder / source.name)
         notebook = folder / notebook.name
-    command = [sys.executable, "-m", "jupyterlab", str(notebook)]
+    command = [*python_of("jupyterlab"), str(notebook)]
     command += [f"--ServerApp.ip={LOOPBACK}", f"--ServerApp.port={port}", "--ServerApp.port_retries=0"]
     if not browser:
         command.append("--no-browser")

@@ -6,6 +6,7 @@ points it at a team's server instead.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import math
 import os
@@ -16,6 +17,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlparse
+
+from dlstudio.tracking.home import find_home
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,9 +59,17 @@ def embedded_uri(home: Path) -> str:
     return f"sqlite:///{home.absolute()}/mlflow.db"
 
 
-def tracking_uri(home: Path) -> str:
-    """``MLFLOW_TRACKING_URI`` where it is set, else the catalogue in the home."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or embedded_uri(home)
+def tracking_uri() -> str:
+    """Return the URI of the MLflow store that runs are entered into; the store is there afterwards.
+
+    It is for MLflow's own functions: ``MLFLOW_TRACKING_URI`` where that is set, else the store in the studio home.
+    MLflow makes a store wherever it is pointed to, but two processes that do so at once get in each other's way.
+
+    Example:
+        >>> mlflow.set_tracking_uri(dls.tracking_uri())
+    """
+    catalogue = Catalogue(find_home())
+    return catalogue.client.tracking_uri
 
 
 def mlflow_key(key: str) -> str:
@@ -83,14 +94,14 @@ class Catalogue:
 
     Args:
         home: the studio home.
-        uri: the tracking URI; `tracking_uri` of the home when None.
+        uri: the tracking URI; ``MLFLOW_TRACKING_URI``, else that of the SQLite file in the home, when None.
     """
 
     def __init__(self, home: Path, uri: str | None = None) -> None:
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
         self.home = home
-        self.uri = uri or tracking_uri(home)
+        self.uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or embedded_uri(home)
         self.embedded = self.uri == embedded_uri(home)
         self._client: MlflowClient | None = None
         self._experiment: str | None = None
@@ -107,14 +118,28 @@ class Catalogue:
         return self._client
 
     def _create_once(self) -> None:
-        # Concurrent first migrations of one file race in MLflow: one process at a time makes it.
+        # Concurrent first migrations of one file race in MLflow: one process at a time makes it, and others, such as
+        # MLflow's own in a notebook, find a whole one or none.
+        from mlflow.tracking import MlflowClient
+
+        path, new, made = (self.home / name for name in ("mlflow.db", ".mlflow-new.db", ".mlflow-made.db"))
         with open(self.home / "mlflow.lock", "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            from mlflow.tracking import MlflowClient
-
-            client = MlflowClient(tracking_uri=self.uri)
-            self._experiment_of(client)
-            with sqlite3.connect(self.home / "mlflow.db") as database:
+            if not path.exists():
+                new.unlink(missing_ok=True)
+                made.unlink(missing_ok=True)
+                self._experiment_of(MlflowClient(tracking_uri=f"sqlite:///{new.absolute()}"))
+                with (
+                    contextlib.closing(sqlite3.connect(new)) as source,
+                    contextlib.closing(sqlite3.connect(made)) as whole,
+                ):
+                    source.backup(whole)  # MLflow keeps the other one open
+                with contextlib.suppress(FileExistsError):
+                    os.link(made, path)
+                new.unlink()
+                made.unlink()
+            self._experiment_of(MlflowClient(tracking_uri=self.uri))
+            with contextlib.closing(sqlite3.connect(path)) as database:
                 database.execute("PRAGMA journal_mode=WAL")
 
     def _experiment_of(self, client: MlflowClient) -> str:

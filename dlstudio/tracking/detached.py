@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import site
 import subprocess
 import sys
 from pathlib import Path
@@ -13,9 +14,18 @@ _PACKAGE_PARENT = str(Path(__file__).resolve().parents[2])
 def python_environment() -> dict[str, str]:
     """This process's environment, in which a new Python finds the same dlstudio."""
     environment = dict(os.environ)
-    paths = [_PACKAGE_PARENT, *filter(None, [environment.get("PYTHONPATH")])]
-    environment["PYTHONPATH"] = os.pathsep.join(paths)
+    if _PACKAGE_PARENT not in site.getsitepackages():  # these are found anyway, behind the standard library
+        paths = [_PACKAGE_PARENT, *filter(None, [environment.get("PYTHONPATH")])]
+        environment["PYTHONPATH"] = os.pathsep.join(paths)
     return environment
+
+
+def python_of(module: str) -> list[str]:
+    """Return a command that runs a module of ours, whatever lies in the folder that it is run in.
+
+    Python puts that folder first where it looks for modules, so that a user's ``re.py`` would stand in for its own.
+    """
+    return [sys.executable, "-P", "-m", module]
 
 
 def start(module: str, *arguments: str, log: Path | None = None, cwd: Path | None = None) -> int:
@@ -33,7 +43,7 @@ def start(module: str, *arguments: str, log: Path | None = None, cwd: Path | Non
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644) if log else os.open(os.devnull, os.O_WRONLY)
     try:
         process = subprocess.Popen(
-            [sys.executable, "-m", module, *arguments],
+            [*python_of(module), *arguments],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,

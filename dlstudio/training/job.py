@@ -79,7 +79,7 @@ def pack(job: Job) -> PackedJob:
         "kind": "recipe" if job.recipe is not None else "function",
         "recipe": job.recipe.to_dict() if job.recipe is not None else None,
         "versions": versions(),
-        "sys_path": [path for path in sys.path if path],
+        "sys_path": [os.path.abspath(path) for path in sys.path],  # an empty one is the folder that we are in
         "sha256": None if data is None else hashlib.sha256(data).hexdigest(),
     }
     return PackedJob(description=description, pickle=data)
@@ -136,9 +136,8 @@ def read(folder: Path) -> Job:
         DLStudioError: another version wrote it, or its pickle is not the one that was written with it.
     """
     description = describe(folder)
-    for path in description["sys_path"]:
-        if path not in sys.path:
-            sys.path.append(path)
+    theirs = description["sys_path"]  # modules are found where they were found on launching, in that order
+    sys.path[:] = [*theirs, *(path for path in sys.path if path not in theirs)]
     if description["sha256"] is None:
         return Job(recipe=Recipe.from_dict(description["recipe"]))
     path = folder / "job.pkl"

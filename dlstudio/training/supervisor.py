@@ -78,15 +78,13 @@ class Supervisor:
 
     def _train(self, device_environment: dict[str, str], count: int) -> None:
         environment = {**detached.python_environment(), **device_environment}
-        arguments = ["-m", "dlstudio.training.trainer", str(self.folder.path)]
-        arguments += ["--resume"] if self.resume else []
+        command = [*detached.python_of("dlstudio.training.trainer"), str(self.folder.path)]
+        command += ["--resume"] if self.resume else []
         if count > 1:
-            torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
-            arguments = [*torchrun, *arguments]
+            torchrun = [*detached.python_of("torch.distributed.run"), "--standalone", f"--nproc-per-node={count}"]
+            command = [*torchrun, "--no-python", *command]
         with open(self.folder.path / "log.txt", "ab") as log:
-            trainer = subprocess.Popen(
-                [sys.executable, *arguments], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment
-            )
+            trainer = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
         oom_before = _host_oom_kills()
         while trainer.poll() is None:
             time.sleep(POLL_S)

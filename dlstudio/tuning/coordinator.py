@@ -197,7 +197,7 @@ class Coordinator:
         with open(self.folder.path / "workers.log", "ab") as log:
             self._workers.append(
                 subprocess.Popen(
-                    [sys.executable, "-m", "dlstudio.tuning.worker", str(self.folder.path)],
+                    [*detached.python_of("dlstudio.tuning.worker"), str(self.folder.path)],
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,

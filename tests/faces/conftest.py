@@ -60,12 +60,13 @@ def browser(chromium: str) -> Iterator[Any]:
 
 @pytest.fixture
 def page(browser: Any) -> Iterator[Any]:
-    """A fresh page; errors that its scripts throw are collected in ``page.faults``."""
+    """A fresh page; errors that its scripts throw are collected in ``page.faults``, its alerts in ``page.dialogs``."""
     context = browser.new_context(viewport={"width": 1280, "height": 1000})
     opened = context.new_page()
     opened.set_default_timeout(60_000)
-    opened.faults = []
+    opened.faults, opened.dialogs = [], []
     opened.on("pageerror", lambda error: opened.faults.append(str(error)))
+    opened.on("dialog", lambda dialog: (opened.dialogs.append(dialog.message), dialog.dismiss()))
     yield opened
     context.close()
 

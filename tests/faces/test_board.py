@@ -60,9 +60,8 @@ def wait_for_table(page, text: str) -> None:
 
 @pytest.mark.browser
 def test_a_reviewer_opens_a_run_from_the_table(board, page, tmp_path):
-    outside, dialogs = [], []
+    outside = []
     page.on("request", lambda request: outside.append(request.url) if "127.0.0.1" not in request.url else None)
-    page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
     page.goto(board.url)
     wait_for_table(page, "healthy")
     wait_for_table(page, EVIL)
@@ -78,13 +77,11 @@ def test_a_reviewer_opens_a_run_from_the_table(board, page, tmp_path):
     page.screenshot(path=tmp_path / "run.png")
     assert (tmp_path / "run.png").stat().st_size > 10_000
     assert [url for url in outside if not url.startswith(("data:", "blob:"))] == []
-    assert dialogs == [] and page.faults == []
+    assert page.dialogs == [] and page.faults == []
 
 
 @pytest.mark.browser
 def test_text_of_a_user_is_text(board, page):
-    dialogs = []
-    page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
     page.goto(f"{board.url}/?run={key_of(EVIL)}")
     page.get_by_role("heading", name=EVIL).wait_for()
     assert page.locator("h1").inner_text().startswith(EVIL)
@@ -95,7 +92,7 @@ def test_text_of_a_user_is_text(board, page):
         page.wait_for_timeout(400)
     assert page.locator('[data-testid="stMain"] img').count() == 0
     assert page.locator('[data-testid="stMain"] a[href*="javascript"]').count() == 0
-    assert dialogs == [] and page.faults == []
+    assert page.dialogs == [] and page.faults == []
 
 
 @pytest.mark.browser

@@ -6,7 +6,7 @@ import html
 import json
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from dlstudio.tuning.search import Search
 from dlstudio.tuning.trial_result import TrialResult
 from dlstudio.widgets.card import Card
 from dlstudio.widgets.cockpit import CURVES, PLANE, Cockpit
+from tests.waiting import until
 
 EVIL = "<b>x</b><script>alert(1)</script>"
 PLACE = """number => {
@@ -32,7 +33,6 @@ PLACE = """number => {
 def waiting(rec: Any, config: dict[str, Any]) -> None:
     """Over at once, or, while there is a file "hold" in the home, only when it is stopped."""
     import os
-    import time
     from pathlib import Path
 
     hold = Path(os.environ["DLSTUDIO_HOME"]) / "hold"
@@ -41,16 +41,6 @@ def waiting(rec: Any, config: dict[str, Any]) -> None:
         if step >= 4 and not hold.exists():
             return
         time.sleep(0.05)
-
-
-def until(what: Callable[[], Any], timeout_s: float = 90.0) -> Any:
-    deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline:
-        found = what()
-        if found:
-            return found
-        time.sleep(0.1)
-    raise AssertionError("it did not happen")
 
 
 def hostile(rec: Any, config: dict[str, Any]) -> None:

@@ -17,7 +17,7 @@ import torch
 from streamlit.testing.v1 import AppTest
 
 import dlstudio as dls
-from dlstudio import app, cli, reports, shipped
+from dlstudio import app, cli, reports
 from dlstudio.compare.curves import overlay
 from dlstudio.compare.missing import missing_seeds
 from dlstudio.compare.result import Comparison
@@ -31,6 +31,7 @@ from dlstudio.runs.recorder import record
 from dlstudio.runs.run import list_runs, open_run
 from dlstudio.widgets import comparison as card_module
 from dlstudio.widgets.comparison import ComparisonCard
+from tests.faces.reading import data_of, drawn, markup, page_of, read, shape_of
 
 PATIENCE_MS = 120_000
 EVIL = "<script>alert(1)</script> <b>x</b> [x](javascript:alert(2)) :red[$x$]"
@@ -65,34 +66,8 @@ def compared(home: Path) -> Comparison:
     return dls.compare(metric="val/auc")
 
 
-@pytest.fixture
-def open_page(home: Path) -> Callable[..., AppTest]:
-    def open_(**state: Any) -> AppTest:
-        opened = AppTest.from_file(shipped.path("apps/board.py"), default_timeout=120)
-        for control, value in {"metric": "val/auc", **state}.items():
-            opened.session_state[control] = value
-        opened.switch_page("board_pages/compare.py").run()
-        assert not opened.exception, opened.exception
-        return opened
-
-    return open_
-
-
-def markup(opened: AppTest) -> str:
-    return html.unescape("\n".join(element.proto.body for element in opened.get("html")))
-
-
-def drawn(opened: AppTest) -> list[Any]:
-    return [json.loads(element.proto.spec)["data"] for element in opened.get("plotly_chart")]
-
-
-def data_of(figure: Any) -> Any:
-    return json.loads(figure.to_json())["data"]
-
-
-def shape_of(data: list[Any]) -> list[Any]:
-    """Names and words of what is drawn; numbers reach a page in another coding than a report."""
-    return [(trace.get("name"), trace.get("type"), trace.get("text")) for trace in data]
+def open_page(**state: Any) -> AppTest:
+    return page_of("compare", **{"metric": "val/auc", **state})
 
 
 def rows_of(opened: AppTest) -> list[list[list[str]]]:
@@ -103,16 +78,8 @@ def cells(rows: tables.Rows) -> list[list[str]]:
     return [list(row) for row in rows.cells]
 
 
-def read(path: Path) -> tuple[str, list[Any]]:
-    """What a report says, and the data of its figures."""
-    written = path.read_text()
-    specs = re.findall(r"<script[^>]*figure-data[^>]*>(.*?)</script>", written)
-    body = html.unescape(written.split("<main>")[1].split("</main>")[0])
-    return body, [json.loads(spec)["data"] for spec in specs]
-
-
 def test_a_comparison_is_the_same_on_all_faces(
-    compared: Comparison, open_page: Callable[..., AppTest], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    compared: Comparison, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     c = compared
     assert c["wide"].mean == pytest.approx(np.mean(AUC["wide"])) and c["narrow"].n == 4
@@ -208,7 +175,7 @@ def test_what_cannot_be_trained_again_is_not_offered(fresh_home: Path) -> None:
     assert missing_seeds(dls.compare({"A": {0: 1.0, 1: 2.0}, "B": {0: 1.0}}, metric="auc"))[0].recipe is None
 
 
-def test_the_page_compares_as_it_is_asked(home: Path, open_page: Callable[..., AppTest]) -> None:
+def test_the_page_compares_as_it_is_asked(home: Path) -> None:
     page = open_page(reference="narrow", margin=0.2, by="variant")
     c = dls.compare(metric="val/auc", reference="narrow", margin=0.2)
     assert c.comparisons[0].verdict == "equivalent" and c.summary[0] in markup(page)
@@ -217,7 +184,7 @@ def test_the_page_compares_as_it_is_asked(home: Path, open_page: Callable[..., A
     assert "2 variants were compared" in markup(by_run) and "wide-0 0.84 (n = 1)" in markup(by_run)
 
 
-def test_limits_decide(compared: Comparison, open_page: Callable[..., AppTest]) -> None:
+def test_limits_decide(compared: Comparison) -> None:
     page = open_page(page="Decision", limits=["val/loss"])
     next(one for one in page.number_input if one.label == "At least").set_value(0.17).run()
     assert not page.exception
@@ -226,7 +193,7 @@ def test_limits_decide(compared: Comparison, open_page: Callable[..., AppTest]) 
 
 
 @pytest.mark.parametrize("align", ["step", "epoch", "wall"])
-def test_curves_are_those_of_the_overlay(compared: Comparison, align: Any, open_page: Callable[..., AppTest]) -> None:
+def test_curves_are_those_of_the_overlay(compared: Comparison, align: Any) -> None:
     page = open_page(page="Curves", align=align)
     (data,) = drawn(page)
     expected = data_of(figures.curves(overlay(compared, "val/auc", align=align)))
@@ -234,13 +201,13 @@ def test_curves_are_those_of_the_overlay(compared: Comparison, align: Any, open_
     assert {trace["name"] for trace in data if trace.get("name")} == {"wide (n = 5)", "narrow (n = 4)"}
 
 
-def test_trade_offs_are_those_of_the_front(compared: Comparison, open_page: Callable[..., AppTest]) -> None:
+def test_trade_offs_are_those_of_the_front(compared: Comparison) -> None:
     page = open_page(page="Trade-offs", objectives=["val/auc", "val/loss"])
     found = dls.pareto(compared, {"val/auc": "max", "val/loss": "min"})
     assert found.summary[0] in markup(page) and cells(tables.members(found)) in rows_of(page)
 
 
-def test_exploring_draws_and_turns_the_runs(compared: Comparison, open_page: Callable[..., AppTest]) -> None:
+def test_exploring_draws_and_turns_the_runs(compared: Comparison) -> None:
     ((lines,),) = drawn(open_page(page="Explore"))
     assert lines["type"] == "parcoords" and lines["dimensions"][-1]["label"] == "Validation AUC"
     (points,) = drawn(open_page(page="Explore", view="Scatter matrix"))
@@ -249,9 +216,7 @@ def test_exploring_draws_and_turns_the_runs(compared: Comparison, open_page: Cal
     assert turned.loc["wide", "3"] == pytest.approx(AUC["wide"][3]) and math.isnan(turned.loc["narrow", "4"])
 
 
-def test_two_runs_are_laid_side_by_side(
-    home: Path, open_page: Callable[..., AppTest], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_two_runs_are_laid_side_by_side(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     a, b = open_run("wide-0").key, open_run("narrow-1").key
     found = dls.diff_runs(a, b)
     page = open_page(page="Two runs", a=a, b=b)
@@ -394,8 +359,6 @@ def test_no_text_of_a_user_is_interpreted(evil_home: Path, tmp_path: Path) -> No
 @pytest.mark.browser
 def test_a_reader_compares_in_a_browser(evil_home: Path, free_port: Callable[[], int], page: Any) -> None:
     page.set_default_timeout(PATIENCE_MS)
-    dialogs: list[str] = []
-    page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
     c = dls.compare(metric="val/auc")
     server = app.serve("board", port=free_port(), block=False)
     try:
@@ -423,7 +386,7 @@ def test_a_reader_compares_in_a_browser(evil_home: Path, free_port: Callable[[],
             tab.or_(page.get_by_role("button", name=name, exact=True)).click()
             page.get_by_text(seen).first.wait_for(timeout=PATIENCE_MS)
         assert page.locator(".stException").count() == 0
-        assert dialogs == [] and page.faults == []
+        assert page.dialogs == [] and page.faults == []
         assert page.locator('a[href^="javascript"]').count() == 0
     finally:
         server.stop()

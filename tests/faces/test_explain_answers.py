@@ -5,18 +5,15 @@ from __future__ import annotations
 import dataclasses
 import html
 import json
-import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from plotly.offline import get_plotlyjs
-from streamlit.testing.v1 import AppTest
 
 import dlstudio as dls
-from dlstudio import app, reports, results, shipped
+from dlstudio import app, reports, results
 from dlstudio.explain.counterfactuals import describe as describe_counterfactuals
 from dlstudio.explain.influence.result import InfluenceResult
 from dlstudio.explain.quality.agreement_result import AgreementResult
@@ -30,42 +27,19 @@ from dlstudio.figures.checked import compared
 from dlstudio.results import Finding
 from dlstudio.runs.run import Run
 from dlstudio.widgets.explorer import Explorer
+from tests.faces.reading import drawn, markup, page_of, read, specs
 
 EVIL = "<script>alert(1)</script> [x](javascript:alert(2)) :red[$x$]"
 
 
-@pytest.fixture
-def page_of() -> Callable[..., AppTest]:
-    def open_page(key: str, **state: Any) -> AppTest:
-        opened = AppTest.from_file(shipped.path("apps/board.py"), default_timeout=120)
-        opened.query_params["run"] = key
-        for name, value in state.items():
-            opened.session_state[name] = value
-        opened.switch_page("board_pages/explain.py").run()
-        assert not opened.exception
-        return opened
-
-    return open_page
-
-
-def markup(opened: AppTest) -> str:
-    return html.unescape("\n".join(element.proto.body for element in opened.get("html")))
-
-
-def drawn(opened: AppTest) -> list[dict[str, Any]]:
-    return [json.loads(element.proto.spec) for element in opened.get("plotly_chart")]
-
-
-def test_remedies_name_arguments_to_engineers_alone(
-    explained: Explanation, run: Run, page_of: Callable[..., AppTest], tmp_path: Path
-) -> None:
+def test_remedies_name_arguments_to_engineers_alone(explained: Explanation, run: Run, tmp_path: Path) -> None:
     remedy = "Pass n_samples=4,000, or leave it out."
     finding = Finding(code="DLS402", severity="warning", sentence="It is all chance.", remedy=remedy)
     noisy = dataclasses.replace(explained, verdict="suspect", findings=(finding,))
     path = run.folder / "results" / f"{PREFIX}{explained.method}.json"
     results.save(noisy, path.parent, path.stem)
     try:
-        board = markup(page_of(run.key))
+        board = markup(page_of("explain", run.key))
         report = html.unescape(reports.report("explain", run=run, out=tmp_path / "noisy.html").read_text())
     finally:
         results.save(explained, path.parent, path.stem)
@@ -78,11 +52,9 @@ def test_remedies_name_arguments_to_engineers_alone(
     explorer.close()
 
 
-def test_what_else_is_saved_is_shown_by_page_and_report(
-    explained: Explanation, run: Run, page_of: Callable[..., AppTest], tmp_path: Path
-) -> None:
+def test_what_else_is_saved_is_shown_by_page_and_report(explained: Explanation, run: Run, tmp_path: Path) -> None:
     assert answers_of(run) == []
-    assert "More answers" not in page_of(run.key).segmented_control(key="page").options
+    assert "More answers" not in page_of("explain", run.key).segmented_control(key="page").options
     row = int(explained.rows[0])
     found = dls.find_counterfactuals(
         lambda rows: np.column_stack([5 - rows[:, 0], np.zeros(len(rows))]), np.zeros(2),
@@ -105,39 +77,33 @@ def test_what_else_is_saved_is_shown_by_page_and_report(
     (run.folder / "results" / "broken.json").write_text("{")
     try:
         first, second = answers_of(run)
-        board = page_of(run.key, page="More answers")
-        written = reports.report("explain", run=run, out=tmp_path / "more.html").read_text()
+        board = page_of("explain", run.key, page="More answers")
+        body, in_report = read(reports.report("explain", run=run, out=tmp_path / "more.html"))
         expected = [json.loads(figure.to_json())["data"] for one in (first, second) for _, figure in one.pictures]
-        assert [figure["data"] for figure in drawn(board)] == expected
+        assert drawn(board) == expected
         # A chosen page that is there no more gives way to the first.
         for path in saved:
             path.unlink()
-        assert page_of(run.key, page="More answers").segmented_control(key="page").value == "One row"
+        assert page_of("explain", run.key, page="More answers").segmented_control(key="page").value == "One row"
     finally:
         for path in (*saved, run.folder / "results" / "broken.json"):
             path.unlink(missing_ok=True)
     assert first.question == f"What would have to change? Row {row:,} of the data"
     assert first.words == describe_counterfactuals(answer) and second.words[0].startswith(f"{EVIL} is unknown. Ask the")
-    body = html.unescape(written.split("<main>")[1].split("</main>")[0])
-    in_report = [
-        json.loads(spec)["data"] for spec in re.findall(r"<script[^>]*figure-data[^>]*>(.*?)</script>", written)
-    ]
     for one in (first, second):
         for sentence in one.words:
             assert sentence in markup(board) and sentence in body
         assert all(json.loads(figure.to_json())["data"] in in_report for _, figure in one.pictures)
     assert [item.value for item in board.subheader] == [app.plain(one.question) for one in (first, second)]
-    assert "checkpoints=" not in body and all("<script>alert" not in json.dumps(figure) for figure in drawn(board))
+    assert "checkpoints=" not in body and all("<script>alert" not in json.dumps(figure) for figure in specs(board))
     card = dls.show(answer)
     assert card.words == first.words and card.charts[0].figure == first.pictures[0][1]
     card.close()
 
 
-def test_another_method_is_made_shown_and_offered_beside_the_first(
-    explained: Explanation, run: Run, page_of: Callable[..., AppTest]
-) -> None:
+def test_another_method_is_made_shown_and_offered_beside_the_first(explained: Explanation, run: Run) -> None:
     files = {path: path.stat().st_mtime_ns for path in (run.folder / "results").iterdir()}
-    board = page_of(run.key)
+    board = page_of("explain", run.key)
     try:
         for title in ("Saliency", "Input × gradient"):  # the second with two to choose from
             next(box for box in board.selectbox if box.label == "Method").set_value(title)
@@ -151,10 +117,10 @@ def test_another_method_is_made_shown_and_offered_beside_the_first(
             path.unlink()
 
 
-def test_the_page_explains_a_run_for_the_first_time(home: Path, page_of: Callable[..., AppTest]) -> None:
+def test_the_page_explains_a_run_for_the_first_time(home: Path) -> None:
     recipe = dls.Recipe(data="mortgage", model="mlp", epochs=1, name="unexplained", device="cpu")
     fresh = dls.fit(recipe, progress=False)
-    board = page_of(fresh.key)
+    board = page_of("explain", fresh.key)
     assert "Nothing is saved yet" in markup(board)
     next(button for button in board.button if button.label == "Explain this run").click().run()
     assert not board.exception
@@ -162,12 +128,12 @@ def test_the_page_explains_a_run_for_the_first_time(home: Path, page_of: Callabl
     assert verdict_line(found) in markup(board)
 
 
-def test_a_run_that_cannot_be_explained_says_why(home: Path, page_of: Callable[..., AppTest]) -> None:
+def test_a_run_that_cannot_be_explained_says_why(home: Path) -> None:
     from dlstudio.runs.recorder import record
 
     with record("no model") as rec:
         rec.log({"loss": 1.0}, step=1)
-    board = page_of(rec.run.key)
+    board = page_of("explain", rec.run.key)
     next(button for button in board.button if button.label == "Explain this run").click().run()
     assert not board.exception and "Expected" in markup(board)
 

@@ -5,17 +5,15 @@ from __future__ import annotations
 import dataclasses
 import html
 import json
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from streamlit.testing.v1 import AppTest
 
 import dlstudio as dls
-from dlstudio import app, reports, results, shipped
+from dlstudio import app, reports, results
 from dlstudio.explain.checks import CHECKS
 from dlstudio.explain.exploring import story, typical
 from dlstudio.explain.quality.agreement_result import AgreementResult
@@ -27,6 +25,7 @@ from dlstudio.figures.checked import pictures
 from dlstudio.results import Finding
 from dlstudio.runs.run import Run
 from dlstudio.widgets.explorer import Explorer
+from tests.faces.reading import drawn, markup, page_of, read, specs
 
 PATIENCE_MS = 120_000
 EVIL = "<script>alert(1)</script> [x](javascript:alert(2)) :red[$x$]"
@@ -59,63 +58,35 @@ def evil(explained: Explanation, run: Run) -> Run:
     return other
 
 
-@pytest.fixture
-def page_of() -> Callable[..., AppTest]:
-    def open_page(key: str, **state: Any) -> AppTest:
-        opened = AppTest.from_file(shipped.path("apps/board.py"), default_timeout=120)
-        opened.query_params["run"] = key
-        for name, value in state.items():
-            opened.session_state[name] = value
-        opened.switch_page("board_pages/explain.py").run()
-        assert not opened.exception
-        return opened
-
-    return open_page
-
-
-def markup(opened: AppTest) -> str:
-    return html.unescape("\n".join(element.proto.body for element in opened.get("html")))
-
-
-def drawn(opened: AppTest) -> list[dict[str, Any]]:
-    return [json.loads(element.proto.spec) for element in opened.get("plotly_chart")]
-
-
 def bars_of(figure: dict[str, Any]) -> list[Any]:
     """The names beside the bars, which say which reasons are drawn and in which order."""
     return list(figure["layout"]["yaxis"]["ticktext"])
 
 
-def test_widget_page_and_report_say_and_draw_the_same(
-    explained: Explanation, run: Run, page_of: Callable[..., AppTest], tmp_path: Path
-) -> None:
+def test_widget_page_and_report_say_and_draw_the_same(explained: Explanation, run: Run, tmp_path: Path) -> None:
     explorer = Explorer(explained)
     at = typical(explained)["Most doubtful"]
     explorer.show_row(at)
     widget = html.unescape(explorer.head.value + explorer.reasons.value)
-    board = page_of(run.key, row=at + 1)
-    report = reports.report("explain", run=run, out=tmp_path / "explain.html").read_text()
-    body = html.unescape(report.split("<main>")[1].split("</main>")[0])
+    board = page_of("explain", run.key, row=at + 1)
+    body, in_report = read(reports.report("explain", run=run, out=tmp_path / "explain.html"))
     for text in (verdict_line(explained), *story(explained, at)[:-1]):
         assert text in widget and text in markup(board) and text in body, text
     assert headline(explained) in body and headline(explained) in html.unescape(explorer.summary.value)
 
     expected = json.loads(figures.figure_of(explained, at).to_json())
     assert json.loads(explorer.picture.figure.to_json()) == expected
-    (on_page,) = drawn(board)
+    (on_page,) = specs(board)
     assert bars_of(on_page) == bars_of(expected) and on_page["data"][0]["x"] == expected["data"][0]["x"]
-    in_report = [json.loads(spec) for spec in re.findall(r"<script[^>]*figure-data[^>]*>(.*?)</script>", report)]
-    assert any(spec["data"] == expected["data"] for spec in in_report)
+    assert expected["data"] in in_report
     explorer.close()
 
 
-def test_checks_are_the_same_on_all_faces(
-    explained: Explanation, run: Run, page_of: Callable[..., AppTest], tmp_path: Path
-) -> None:
+def test_checks_are_the_same_on_all_faces(explained: Explanation, run: Run, tmp_path: Path) -> None:
     for name in ("agreement", "quality"):
         for path in (run.folder / "results").glob(f"{name}*"):  # of a report
             path.unlink()
-    board = page_of(run.key, page="Checks")
+    board = page_of("explain", run.key, page="Checks")
     for check in CHECKS:
         assert check.saved(explained, run) is None
         next(button for button in board.button if button.label == check.button).click().run()
@@ -123,12 +94,8 @@ def test_checks_are_the_same_on_all_faces(
     assert not any(button.label == check.button for button in board.button for check in CHECKS)
     explorer = Explorer(explained)
     explorer.pages.value = "Checks"
-    written = reports.report("explain", run=run, out=tmp_path / "checked.html").read_text()
-    body = html.unescape(written.split("<main>")[1].split("</main>")[0])
-    in_report = [
-        json.loads(spec)["data"] for spec in re.findall(r"<script[^>]*figure-data[^>]*>(.*?)</script>", written)
-    ]
-    on_board = [figure["data"] for figure in drawn(board)]
+    body, in_report = read(reports.report("explain", run=run, out=tmp_path / "checked.html"))
+    on_board = drawn(board)
     for check, section in zip(CHECKS, (explorer.checks.agreement, explorer.checks.quality), strict=True):
         result = check.saved(explained, run)
         assert result is not None and section.told.result == result and check.unfinished(result) is False
@@ -163,30 +130,28 @@ def test_a_report_explains_what_was_not_explained_yet(home: Path, tmp_path: Path
         assert headline(found, at) in page
 
 
-def test_a_refused_explanation_is_told_and_not_drawn(
-    explained: Explanation, run: Run, page_of: Callable[..., AppTest], tmp_path: Path
-) -> None:
+def test_a_refused_explanation_is_told_and_not_drawn(explained: Explanation, run: Run, tmp_path: Path) -> None:
     finding = Finding(code="DLS401", severity="critical", sentence="It does not add up.", remedy="Raise n_steps.")
     names = tuple(f"column {at}" for at in range(len(explained.feature_names)))
     bad = dataclasses.replace(explained, verdict="refused", findings=(finding,), method="saliency", feature_names=names)
     path = results.save(bad, run.folder / "results", f"{PREFIX}saliency")
     try:
         for page in ("One row", "All rows"):
-            board = page_of(run.key, method="saliency", page=page)
+            board = page_of("explain", run.key, method="saliency", page=page)
             assert "does not add up" in markup(board) and "Ask the engineer to compute it more" in markup(board)
             assert "n_steps" not in markup(board)
-            assert all("column " not in json.dumps(figure) for figure in drawn(board))
-        assert "not tested" in markup(page_of(run.key, method="saliency", page="Checks"))
-        assert "nothing is tried" in markup(page_of(run.key, method="saliency", page="What if"))
+            assert all("column " not in json.dumps(figure) for figure in specs(board))
+        assert "not tested" in markup(page_of("explain", run.key, method="saliency", page="Checks"))
+        assert "nothing is tried" in markup(page_of("explain", run.key, method="saliency", page="What if"))
     finally:
         path.unlink()
     body = reports.report("explain", run=run, out=tmp_path / "again.html").read_text()
     assert "column 0" not in body
 
 
-def test_the_page_tries_a_changed_row(explained: Explanation, run: Run, page_of: Callable[..., AppTest]) -> None:
+def test_the_page_tries_a_changed_row(explained: Explanation, run: Run) -> None:
     files = {path.name: path.stat().st_mtime_ns for path in (run.folder / "results").iterdir()}
-    board = page_of(run.key, page="What if", row=4)
+    board = page_of("explain", run.key, page="What if", row=4)
     row = int(explained.rows[3])
     weights = dict(zip(explained.feature_names, abs(explained.by_feature[3]), strict=True))
     numbers = {item.label: item for item in board.number_input if item.label in weights}
@@ -197,17 +162,17 @@ def test_the_page_tries_a_changed_row(explained: Explanation, run: Run, page_of:
     session = Session(run)
     for chance in session.probabilities(session.edited(row, {name: 3.0}))[0]:
         assert f"→ {100 * chance:.1f} %" in markup(board)
-    (figure,) = drawn(board)
+    (figure,) = specs(board)
     assert any(f"{name} = " in text and "→ 3" in text for text in bars_of(figure))
     assert {path.name: path.stat().st_mtime_ns for path in (run.folder / "results").iterdir()} == files
 
 
-def test_hostile_names_in_checks_are_text(evil: Run, page_of: Callable[..., AppTest], tmp_path: Path) -> None:
+def test_hostile_names_in_checks_are_text(evil: Run, tmp_path: Path) -> None:
     (hostile,) = saved_explanations(evil).values()
     explorer = Explorer(hostile)
     explorer.pages.value = "Checks"
-    board = page_of(evil.key, page="Checks")
-    assert len(drawn(board)) == 4 and all("<script" not in json.dumps(figure) for figure in drawn(board))
+    board = page_of("explain", evil.key, page="Checks")
+    assert len(specs(board)) == 4 and all("<script" not in json.dumps(figure) for figure in specs(board))
     assert f"{EVIL} is wrong. Ask the engineer" in markup(board)
     assert all("<script" not in element.proto.body for element in board.get("html"))
     for section in (explorer.checks.agreement, explorer.checks.quality):
@@ -251,8 +216,6 @@ def test_a_reviewer_reads_tries_and_jumps(
 def test_text_of_a_user_is_text_on_the_board_and_in_the_report(
     evil: Run, free_port: Callable[[], int], page: Any, tmp_path: Path
 ) -> None:
-    dialogs: list[str] = []
-    page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
     page.set_default_timeout(PATIENCE_MS)
     server = app.serve("board", port=free_port(), block=False)
     try:
@@ -270,7 +233,7 @@ def test_text_of_a_user_is_text_on_the_board_and_in_the_report(
     page.wait_for_selector(".js-plotly-plot .main-svg")
     assert page.locator("h1").inner_text().startswith(EVIL)
     assert page.locator("main script:not(.figure-data)").count() == 0
-    assert dialogs == [] and page.faults == []
+    assert page.dialogs == [] and page.faults == []
 
 
 @pytest.mark.browser

@@ -15,7 +15,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 import dlstudio as dls
-from dlstudio import app, reports, results, shipped
+from dlstudio import app, reports, results
 from dlstudio.fairness.mitigation.trade_off_result import TradeOff
 from dlstudio.fairness.result import FairnessAudit
 from dlstudio.figures import fairness as figures
@@ -32,6 +32,7 @@ from dlstudio.trust.weighing import weigh, words_at
 from dlstudio.widgets.markup import paragraphs
 from dlstudio.widgets.threshold import ThresholdSlider
 from dlstudio.widgets.trade_off import TradeOffSlider
+from tests.faces.reading import data_of, drawn, markup, page_of, read, shape_of
 
 PATIENCE_MS = 120_000
 EVIL = "<script>alert(1)</script> [x](javascript:alert(2)) :red[$x$]"
@@ -96,49 +97,10 @@ def evil(curve: TradeOff) -> Run:
     return other
 
 
-@pytest.fixture
-def page_of() -> Callable[..., AppTest]:
-    def open_page(name: str, key: str, /, **state: Any) -> AppTest:
-        opened = AppTest.from_file(shipped.path("apps/board.py"), default_timeout=120)
-        opened.query_params["run"] = key
-        for control, value in state.items():
-            opened.session_state[control] = value
-        opened.switch_page(f"board_pages/{name}.py").run()
-        assert not opened.exception
-        return opened
-
-    return open_page
-
-
-def markup(opened: AppTest) -> str:
-    return html.unescape("\n".join(element.proto.body for element in opened.get("html")))
-
-
-def drawn(opened: AppTest) -> list[Any]:
-    return [json.loads(element.proto.spec)["data"] for element in opened.get("plotly_chart")]
-
-
 def press(opened: AppTest, label: str) -> AppTest:
     next(button for button in opened.button if button.label == label).click().run()
     assert not opened.exception
     return opened
-
-
-def read(path: Path) -> tuple[str, list[Any]]:
-    """What a report says, and the data of its figures."""
-    written = path.read_text()
-    specs = re.findall(r"<script[^>]*figure-data[^>]*>(.*?)</script>", written)
-    body = html.unescape(written.split("<main>")[1].split("</main>")[0])
-    return body, [json.loads(spec)["data"] for spec in specs]
-
-
-def data_of(figure: Any) -> Any:
-    return json.loads(figure.to_json())["data"]
-
-
-def shape_of(data: list[Any]) -> list[Any]:
-    """Names and positions of what is drawn; numbers reach a page in another coding than a report."""
-    return [(trace.get("name"), trace.get("type"), trace.get("hovertemplate")) for trace in data]
 
 
 def test_a_verb_keeps_its_answer_with_the_run(run: Run, audit: FairnessAudit, curve: TradeOff) -> None:
@@ -150,9 +112,7 @@ def test_a_verb_keeps_its_answer_with_the_run(run: Run, audit: FairnessAudit, cu
     assert labels_only.run == "" and kept(run, "fairness", FairnessAudit) == audit, "arrays are kept nowhere"
 
 
-def test_an_audit_is_the_same_on_all_faces(
-    run: Run, audit: FairnessAudit, curve: TradeOff, page_of: Callable[..., AppTest], tmp_path: Path
-) -> None:
+def test_an_audit_is_the_same_on_all_faces(run: Run, audit: FairnessAudit, curve: TradeOff, tmp_path: Path) -> None:
     card = dls.show(audit)
     assert card.words == audit.summary
     body, in_report = read(reports.report("fairness", run=run, out=tmp_path / "fairness.html"))
@@ -188,7 +148,7 @@ def test_a_report_gives_no_numbers_of_too_few_rows(home: Path, tmp_path: Path) -
 
 
 def test_an_operating_point_is_the_same_on_slider_page_and_report(
-    run: Run, audit: FairnessAudit, curve: TradeOff, page_of: Callable[..., AppTest], tmp_path: Path
+    run: Run, audit: FairnessAudit, curve: TradeOff, tmp_path: Path
 ) -> None:
     slider = dls.show(curve)
     assert isinstance(slider, TradeOffSlider) and slider.words == curve.words(first_point(curve))
@@ -214,7 +174,7 @@ def test_points_of_one_name_are_told_apart(curve: TradeOff) -> None:
     assert len(set(labels(curve))) == len(curve)
 
 
-def test_the_page_audits_for_the_first_time_and_another_way(home: Path, page_of: Callable[..., AppTest]) -> None:
+def test_the_page_audits_for_the_first_time_and_another_way(home: Path) -> None:
     fresh = trained("never audited", epochs=1)
     board = page_of("fairness", fresh.key)
     assert "Nothing is saved yet" in markup(board)
@@ -228,7 +188,7 @@ def test_the_page_audits_for_the_first_time_and_another_way(home: Path, page_of:
     assert reviewed(found).summary[0] in markup(board)
 
 
-def test_the_page_audits_as_carefully_as_before(home: Path, page_of: Callable[..., AppTest]) -> None:
+def test_the_page_audits_as_carefully_as_before(home: Path) -> None:
     fresh = trained("audited with care", epochs=1)
     careful = dls.audit_fairness(
         fresh, sensitive_features=["race", "male"], clusters="price", reference={"race": "white"}, level=0.9,
@@ -249,7 +209,7 @@ def test_the_page_audits_as_carefully_as_before(home: Path, page_of: Callable[..
     assert found is not None and found.features == ("male",) and found.level == 0.9
 
 
-def test_the_page_opens_for_audits_that_its_form_does_not_offer(home: Path, page_of: Callable[..., AppTest]) -> None:
+def test_the_page_opens_for_audits_that_its_form_does_not_offer(home: Path) -> None:
     fresh = trained("audited widely", epochs=1)
     columns = ["race", "sex", "married", "old", "white", "black", "hispan"]
     wide = dls.audit_fairness(fresh, sensitive_features=columns, threshold=0.3, intersections=1)
@@ -260,7 +220,7 @@ def test_the_page_opens_for_audits_that_its_form_does_not_offer(home: Path, page
     assert found is not None and found.threshold == 0.3 and found.features == tuple(columns[:6])
 
 
-def test_the_page_works_out_what_a_smaller_gap_costs(home: Path, page_of: Callable[..., AppTest]) -> None:
+def test_the_page_works_out_what_a_smaller_gap_costs(home: Path) -> None:
     fresh = trained("never traded", epochs=1)
     dls.audit_fairness(fresh, sensitive_features=["black"], intersections=1)
     board = press(page_of("fairness", fresh.key, page=COST), "Work out what it costs")
@@ -271,9 +231,7 @@ def test_the_page_works_out_what_a_smaller_gap_costs(home: Path, page_of: Callab
     assert found == dls.trade_off(fresh, sensitive_features=["black"]), "as the verb, which has defaults of its own"
 
 
-def test_rows_behind_a_combination_are_those_of_the_data(
-    run: Run, audit: FairnessAudit, page_of: Callable[..., AppTest]
-) -> None:
+def test_rows_behind_a_combination_are_those_of_the_data(run: Run, audit: FairnessAudit) -> None:
     board = page_of("fairness", run.key, page="Combinations")
     first = audit.intersections.iloc[0]
     rows = audit.rows_of(first["sensitive_feature"], first["group"])
@@ -281,9 +239,7 @@ def test_rows_behind_a_combination_are_those_of_the_data(
 
 
 @pytest.mark.parametrize("one", ASSESSMENTS, ids=lambda one: one.name)
-def test_an_assessment_is_computed_once_and_told_alike(
-    run: Run, one: Any, page_of: Callable[..., AppTest], tmp_path: Path
-) -> None:
+def test_an_assessment_is_computed_once_and_told_alike(run: Run, one: Any, tmp_path: Path) -> None:
     (run.folder / "results" / f"{one.name}.json").unlink(missing_ok=True)
     assert one.saved(run) is None
     board = press(page_of("trust", run.key, question=one.title), one.button)
@@ -314,7 +270,7 @@ def test_the_report_on_trust_asks_what_was_not_asked_yet(home: Path, tmp_path: P
             assert data_of(figure) in in_report
 
 
-def test_another_threshold_and_its_cost(run: Run, page_of: Callable[..., AppTest]) -> None:
+def test_another_threshold_and_its_cost(run: Run) -> None:
     dls.evaluate(run, costs={"false_positive": 5, "false_negative": 1})
     board = page_of("trust", run.key, question="Evaluation")
     next(one for one in board.slider if one.label == "Threshold").set_value(0.8).run()
@@ -327,7 +283,7 @@ def test_another_threshold_and_its_cost(run: Run, page_of: Callable[..., AppTest
     dls.evaluate(run)
 
 
-def test_to_weigh_costs_keeps_everything_else(home: Path, page_of: Callable[..., AppTest]) -> None:
+def test_to_weigh_costs_keeps_everything_else(home: Path) -> None:
     fresh = trained("weighed", epochs=1)
     crossed = dls.evaluate(fresh, cross_validate=2, level=0.9, split="val", seed=4, costs={"true_positive": -1.0})
     board = page_of("trust", fresh.key, question="Evaluation")
@@ -383,7 +339,7 @@ def test_a_threshold_and_its_costs_in_a_notebook(run: Run) -> None:
     slider.close()
 
 
-def test_what_cannot_be_assessed_says_why(home: Path, page_of: Callable[..., AppTest], tmp_path: Path) -> None:
+def test_what_cannot_be_assessed_says_why(home: Path, tmp_path: Path) -> None:
     rides = trained("rides", data="bikes", epochs=1)
     board = press(page_of("trust", rides.key, question="Calibration"), "Assess calibration")
     assert "Expected" in markup(board)
@@ -396,9 +352,7 @@ def test_what_cannot_be_assessed_says_why(home: Path, page_of: Callable[..., App
     press(page_of("trust", rec.run.key, question="Evaluation"), "Evaluate")
 
 
-def test_hostile_names_are_text_in_widgets_pages_and_reports(
-    evil: Run, page_of: Callable[..., AppTest], tmp_path: Path
-) -> None:
+def test_hostile_names_are_text_in_widgets_pages_and_reports(evil: Run, tmp_path: Path) -> None:
     found = [kept(evil, "fairness", FairnessAudit), kept(evil, "trade-off", TradeOff)]
     found += [one.saved(evil) for one in ASSESSMENTS]
     for result in found:
@@ -466,8 +420,6 @@ def test_a_reviewer_audits_and_chooses_an_operating_point(
 def test_text_of_a_user_is_text_in_the_browser(
     evil: Run, free_port: Callable[[], int], page: Any, tmp_path: Path
 ) -> None:
-    dialogs: list[str] = []
-    page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
     page.set_default_timeout(PATIENCE_MS)
     server = app.serve("board", port=free_port(), block=False)
 
@@ -495,7 +447,7 @@ def test_text_of_a_user_is_text_in_the_browser(
         page.wait_for_selector(".js-plotly-plot .main-svg")
         assert page.locator("h1").inner_text().startswith(EVIL)
         assert page.locator("main script:not(.figure-data)").count() == 0
-    assert dialogs == [] and page.faults == []
+    assert page.dialogs == [] and page.faults == []
 
 
 @pytest.mark.browser

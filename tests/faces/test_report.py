@@ -65,9 +65,8 @@ def test_text_of_a_user_is_text(written):
 
 @pytest.mark.browser
 def test_a_browser_draws_it_and_fetches_nothing(written, page):
-    requests, dialogs, complaints = [], [], []
+    requests, complaints = [], []
     page.on("request", lambda request: requests.append(request.url))
-    page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
     page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
     page.goto(written.as_uri())
     page.wait_for_selector(".js-plotly-plot .main-svg")
@@ -75,7 +74,7 @@ def test_a_browser_draws_it_and_fetches_nothing(written, page):
     assert [url for url in requests if not url.startswith(("file:", "data:", "blob:"))] == []
     assert page.locator("h1").inner_text().startswith(EVIL)
     assert page.locator("main script:not(.figure-data)").count() == 0 and page.locator("main img").count() == 0
-    assert dialogs == [] and page.faults == [] and complaints == []
+    assert page.dialogs == [] and page.faults == [] and complaints == []
 
 
 @pytest.mark.browser

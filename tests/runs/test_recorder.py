@@ -15,13 +15,7 @@ from torch import nn
 from dlstudio.errors import DLStudioError, RunStopped
 from dlstudio.runs.recorder import record
 from dlstudio.runs.run import list_runs, open_run
-
-
-def until(condition, seconds=20.0):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
+from tests.waiting import until
 
 
 def small():

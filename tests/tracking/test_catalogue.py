@@ -3,6 +3,7 @@
 import math
 import sqlite3
 import subprocess
+import sys
 
 import pytest
 from mlflow.tracking import MlflowClient
@@ -59,6 +60,26 @@ def test_the_database_is_in_wal_mode(studio_home):
     rec.run.wait(60)
     with sqlite3.connect(studio_home / "mlflow.db") as database:
         assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+def test_processes_that_want_a_store_at_once_get_a_whole_one(fresh_home):
+    """One of them is MLflow's own, which takes no lock: it must find a whole file or none."""
+    ours = "import dlstudio as dls; print(dls.tracking_uri())"
+    theirs = """
+import pathlib, sys, time
+from mlflow.tracking import MlflowClient
+while not pathlib.Path(sys.argv[1]).exists():
+    time.sleep(0.001)
+print([one.name for one in MlflowClient(f"sqlite:///{sys.argv[1]}").search_experiments()])
+"""
+    path = fresh_home / "mlflow.db"
+    commands = [[sys.executable, "-c", ours], [sys.executable, "-c", ours], [sys.executable, "-c", theirs, str(path)]]
+    running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for command in commands]
+    said = [process.communicate(timeout=120)[0].strip() for process in running]
+    assert [process.returncode for process in running] == [0, 0, 0]
+    assert said == [f"sqlite:///{path}"] * 2 + ["['dlstudio', 'Default']"]
+    assert {one.name for one in fresh_home.iterdir()} >= {"mlflow.db", "mlflow.lock"}
+    assert not list(fresh_home.glob(".mlflow*"))
 
 
 def test_a_team_store_is_respected_and_gets_the_files(fresh_home, tmp_path, monkeypatch):

@@ -18,13 +18,7 @@ from dlstudio.training.job import Job
 from dlstudio.training.launch import launch
 from dlstudio.training.leases import N_CPU_SLOTS, lease, try_lease, wanted_devices
 from dlstudio.training.recipe import Recipe
-
-
-def until(condition, seconds=60.0):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.03)
+from tests.waiting import until
 
 
 def counting(rec, config):
@@ -64,6 +58,23 @@ if __name__ == "__main__":
 """)
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=120, cwd=tmp_path)
     assert done.stdout.strip() == "[21.0]", done.stderr
+
+
+def test_modules_are_found_as_in_the_launching_process(tmp_path):
+    code, folder = tmp_path / "code", tmp_path / "folder"
+    code.mkdir()
+    folder.mkdir()
+    (code / "steps.py").write_text("def train(rec, config):\n    rec.log({'y': 2.0})\n")
+    (code / "script.py").write_text("""
+import dlstudio as dls
+from steps import train
+if __name__ == "__main__":
+    print(dls.launch(train).wait(60).scalars("y")[1].tolist())
+""")
+    (folder / "re.py").write_text("raise ImportError('this stood in for a module of Python')")
+    command = [sys.executable, str(code / "script.py")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=folder)
+    assert done.stdout.strip() == "[2.0]", done.stderr
 
 
 def test_an_exception_is_told_with_its_traceback():

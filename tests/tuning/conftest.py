@@ -12,17 +12,7 @@ import pytest
 
 from dlstudio.tuning.search import Search
 from dlstudio.tuning.tune import tune
-
-
-def until(what: Callable[[], Any], timeout_s: float = 60.0) -> Any:
-    """Wait for something to become true, and return it."""
-    deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline:
-        found = what()
-        if found:
-            return found
-        time.sleep(0.03)
-    raise AssertionError("it did not happen")
+from tests.waiting import until
 
 
 def ended(search: Search) -> Search:

@@ -17,7 +17,8 @@ from dlstudio.errors import DLStudioError
 from dlstudio.runs.run import open_run
 from dlstudio.tuning.search import Search
 from dlstudio.tuning.tune import tune
-from tests.tuning.conftest import ended, parabola, processes_of, slow, until
+from tests.tuning.conftest import ended, parabola, processes_of, slow
+from tests.waiting import until
 
 Start = Callable[..., Search]
 

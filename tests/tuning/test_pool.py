@@ -16,7 +16,8 @@ from dlstudio.training.recipe import Recipe
 from dlstudio.tuning.pool import Plan, continue_plan, start_plan
 from dlstudio.tuning.search import open_search
 from dlstudio.tuning.tune import tune
-from tests.tuning.conftest import ended, processes_of, until
+from tests.tuning.conftest import ended, processes_of
+from tests.waiting import until
 
 TINY = Recipe(data="mortgage", model="mlp", epochs=1, model_options={"hidden": [4]}, device="cpu")
 LONG = TINY.replace(epochs=10_000)

@@ -11,7 +11,8 @@ import pytest
 from dlstudio.errors import DLStudioError
 from dlstudio.runs.run import open_run
 from dlstudio.tuning.search import Search
-from tests.tuning.conftest import ended, processes_of, slow, until
+from tests.tuning.conftest import ended, processes_of, slow
+from tests.waiting import until
 
 Start = Callable[..., Search]
 

@@ -22,7 +22,8 @@ from dlstudio.training.fit import fit
 from dlstudio.training.recipe import Recipe
 from dlstudio.tuning.search import Search, open_search
 from dlstudio.tuning.tune import tune
-from tests.tuning.conftest import ended, until
+from tests.tuning.conftest import ended
+from tests.waiting import until
 
 LOCK = threading.Lock()
 Start = Callable[..., Search]
