@@ -30,7 +30,7 @@ lab: $(STAMP)  ## open the first tutorial in JupyterLab
 # The tests of a file share what they trained and the server they started, so a file stays in one process. Processes that
 # share the cores compute with one thread each, or they wait for each other.
 test: $(STAMP)  ## every test
-	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4 --dist=loadfile $(ARGS)
+	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4 --dist=loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(STAMP)  ## style and types
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check --quiet . && $(BIN)/mypy

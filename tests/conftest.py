@@ -11,6 +11,8 @@ import psutil
 import pytest
 
 REPOSITORY = Path(__file__).parents[1]
+LONG = {"benchmarks", "faces", "test_demo.py", "test_pretrained.py", "test_wheel.py"}
+"""Folders and files of which one file takes minutes."""
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
@@ -51,6 +53,12 @@ def chromium() -> str:
     if found is None:
         pytest.skip("no Chromium (Debian: apt install chromium)")
     return found
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where several processes share the files, the long ones come first, so that no process is left with one alone."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: LONG.isdisjoint(item.path.relative_to(REPOSITORY / "tests").parts))
 
 
 @pytest.hookimpl(wrapper=True)

@@ -61,12 +61,20 @@ def browser(chromium: str) -> Iterator[Any]:
 @pytest.fixture
 def page(browser: Any) -> Iterator[Any]:
     """A fresh page; errors that its scripts throw are collected in ``page.faults``, its alerts in ``page.dialogs``."""
+
+    def note(dialog: Any) -> None:
+        if dialog.type == "beforeunload":  # JupyterLab asks whether to leave
+            dialog.accept()
+        else:
+            opened.dialogs.append(dialog.message)
+            dialog.dismiss()
+
     context = browser.new_context(viewport={"width": 1280, "height": 1000})
     opened = context.new_page()
     opened.set_default_timeout(60_000)
     opened.faults, opened.dialogs = [], []
     opened.on("pageerror", lambda error: opened.faults.append(str(error)))
-    opened.on("dialog", lambda dialog: (opened.dialogs.append(dialog.message), dialog.dismiss()))
+    opened.on("dialog", note)
     yield opened
     context.close()
 
