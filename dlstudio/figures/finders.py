@@ -58,11 +58,14 @@ def learning_rates(result: LearningRates) -> go.Figure:
 
 
 def batch_sizes(result: BatchSizes) -> go.Figure:
-    """Draw rows a second and memory over the batch size; what did not fit is a cross."""
+    """Draw rows a second and memory, where it could be told, over the batch size; what did not fit is a cross."""
     frame = result.frame()
     timed, refused = frame[frame["rows_per_s"].notna()], frame[~frame["fits"]]
-    figure = make_subplots(rows=1, cols=2, horizontal_spacing=0.12)
-    for at, (column, hover) in enumerate((("rows_per_s", "%{y:,.0f} rows a second"), ("memory_mib", "%{y:,.1f} MiB"))):
+    panels = [("rows_per_s", "Rows a second", "%{y:,.0f} rows a second")]
+    if timed["memory_mib"].notna().any():
+        panels.append(("memory_mib", "Memory (MiB)", "%{y:,.1f} MiB"))
+    figure = make_subplots(rows=1, cols=len(panels), horizontal_spacing=0.12)
+    for at, (column, title, hover) in enumerate(panels, 1):
         figure.add_scatter(
             x=timed["batch_size"].to_numpy(dtype=np.float64),
             y=timed[column].to_numpy(),
@@ -75,8 +78,9 @@ def batch_sizes(result: BatchSizes) -> go.Figure:
             hovertemplate=f"%{{x:,}} rows a batch<br>{hover}<extra></extra>",
             showlegend=False,
             row=1,
-            col=at + 1,
+            col=at,
         )
+        figure.update_yaxes(title_text=title, row=1, col=at)
     if len(refused):
         figure.add_scatter(
             x=refused["batch_size"].to_numpy(dtype=np.float64),
@@ -91,6 +95,4 @@ def batch_sizes(result: BatchSizes) -> go.Figure:
     theme.apply(figure, height=340)
     figure.update_xaxes(type="log", title_text="Batch size (rows)")
     figure.update_yaxes(rangemode="tozero")
-    figure.update_yaxes(title_text="Rows a second", row=1, col=1)
-    figure.update_yaxes(title_text="Memory (MiB)", row=1, col=2)
     return figure
