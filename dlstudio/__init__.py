@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dlstudio.compare.compare import compare
+    from dlstudio.compare.curves import overlay
     from dlstudio.compare.diff import diff_runs
     from dlstudio.compare.fronts import pareto
     from dlstudio.compare.measure import measure
@@ -97,6 +98,7 @@ __all__ = [
     "open_ablation",
     "open_run",
     "open_search",
+    "overlay",
     "pareto",
     "plan_ab_test",
     "record",
@@ -149,6 +151,7 @@ _WHERE = {
     "open_ablation": "dlstudio.tuning.ablation:open_ablation",
     "open_run": "dlstudio.runs.run:open_run",
     "open_search": "dlstudio.tuning.search:open_search",
+    "overlay": "dlstudio.compare.curves:overlay",
     "pareto": "dlstudio.compare.fronts:pareto",
     "plan_ab_test": "dlstudio.compare.planning:plan_ab_test",
     "record": "dlstudio.runs.recorder:record",

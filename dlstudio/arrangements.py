@@ -31,16 +31,16 @@ def flips(n: int, seed: int) -> Array:
     return drawn[drawn.any(axis=1)].astype(np.float64)
 
 
-def exchanges(n: int, seed: int) -> Array:
-    """What moves when labels are exchanged: (arrangements, 2 n), 1 leaves the first group, -1 enters it."""
-    if math.comb(2 * n, n) <= MOST:
-        first = np.array(list(itertools.combinations(range(2 * n), n)))[1:]
+def exchanges(n: int, m: int, seed: int) -> Array:
+    """What moves when labels are exchanged: (arrangements, n + m), 1 leaves the first group, of n, -1 enters it."""
+    if math.comb(n + m, n) <= MOST:
+        first = np.array(list(itertools.combinations(range(n + m), n)))[1:]
     else:
-        first = np.random.default_rng(seed).random((DRAWS, 2 * n)).argsort(axis=1)[:, :n]
+        first = np.random.default_rng(seed).random((DRAWS, n + m)).argsort(axis=1)[:, :n]
         first = first[(first >= n).any(axis=1)]
-    inside = np.zeros((len(first), 2 * n))
+    inside = np.zeros((len(first), n + m))
     np.put_along_axis(inside, first, 1.0, axis=1)
-    return np.repeat([1.0, 0.0], n) - inside
+    return np.repeat([1.0, 0.0], [n, m]) - inside
 
 
 def exchanged(values: Array, moved: Array, level: float) -> tuple[Array, tuple[Array, Array]]:

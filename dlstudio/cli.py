@@ -90,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     for name, text in {
         "stop": "stop a run after its current step",
         "pause": "hold a run after its current step",
-        "resume": "let a paused run go on, or continue a dead one from its last checkpoint",
+        "resume": "let a paused run go on, or continue one that ended: from its checkpoint, or with the trials left",
     }.items():
         sub = add(name, {"stop": _stop, "pause": _pause, "resume": _resume}[name], text)
         sub.add_argument("run", metavar="RUN", help="name or id of a run")
@@ -238,11 +238,22 @@ def _resume(arguments: argparse.Namespace) -> None:
     if run.status in TERMINAL:
         from dlstudio.training.launch import launch
 
+        if run.info.get("kind") in ("search", "ablation"):
+            print(f"{_search_again(run)} goes on with what is left to train in the background.")
+            return
         again = launch(resume=run)
         print(f"{again.name} goes on from its last checkpoint in the background ({again.status}).")
         return
     run.resume()
     _await(run, ("RUNNING", *TERMINAL), "resume")
+
+
+def _search_again(run: Run) -> str:
+    """Continue a search or an ablation that is over; returns its name."""
+    from dlstudio.tuning.ablate import ablate
+    from dlstudio.tuning.tune import tune
+
+    return tune(resume=run.key).name if run.info["kind"] == "search" else ablate(resume=run.key).name
 
 
 def _opened(name: str) -> Run:
@@ -298,6 +309,9 @@ def _compared(arguments: argparse.Namespace) -> Comparison:
 def _diff(arguments: argparse.Namespace) -> None:
     from dlstudio.compare.diff import diff_runs
 
+    stray = _given(arguments, "filter", *COMPARING)
+    if stray is not None:
+        raise DLStudioError("two runs alone beside --diff", f"--{stray}", "It lists everything; leave the option out.")
     if len(arguments.runs) != 2:
         raise DLStudioError("two runs beside --diff", f"{len(arguments.runs)}", "Try dlstudio compare A B --diff.")
     found = diff_runs(*arguments.runs)
@@ -315,6 +329,11 @@ def _diff(arguments: argparse.Namespace) -> None:
     screen.print(words_table(rows.heads, rows.cells))
 
 
+def _given(arguments: argparse.Namespace, *names: str) -> str | None:
+    """The first of these options that was given."""
+    return next((name for name in names if getattr(arguments, name) is not None), None)
+
+
 def _records(frame: Any) -> list[Any]:
     """Rows as plain values, what is no number as null."""
     return list(json.loads(frame.to_json(orient="records", double_precision=15)))
@@ -330,7 +349,9 @@ def _report(arguments: argparse.Namespace) -> None:
     if arguments.kind == "compare" and arguments.run is None:
         print(report(arguments.kind, comparison=_compared(arguments), out=arguments.out))
         return
-    stray = next((name for name in ("runs", "filter", *COMPARING) if getattr(arguments, name) is not None), None)
+    if arguments.kind == "compare":
+        raise DLStudioError("--runs or --filter for this report", "--run", "Try --runs A B, or leave both out for all.")
+    stray = _given(arguments, "runs", "filter", *COMPARING)
     if stray is not None:
         raise DLStudioError("--run for this report", f"--{stray}", "Try dlstudio report compare.")
     if arguments.run is None:

@@ -1,4 +1,4 @@
-"""When long work has to end, how far it is, and whole numbers that callers gave; reading this needs no torch."""
+"""When long work has to end, how far it is, and whether numbers that callers gave are some; this needs no torch."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ import math
 import numbers
 import operator
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
 from dlstudio.errors import DLStudioError
 
-__all__ = ["OVER", "Cancel", "Halted", "Limit", "bar", "counted", "whole_number"]
+__all__ = [
+    "OVER", "Cancel", "Halted", "Limit", "bar", "counted", "level_of_confidence", "mapping", "named", "number_within",
+    "whole_number",
+]  # fmt: skip
 
 _T = TypeVar("_T")
 OVER = "s allowed were over"
@@ -96,6 +99,59 @@ def whole_number(name: str, given: Any, least: int, remedy: str = "Leave it out 
     if isinstance(given, bool) or not isinstance(given, numbers.Integral) or given < least:
         raise DLStudioError(f"{name} of {least} or more, a whole number", f"{name}={given!r}", remedy)
     return operator.index(given)
+
+
+def number_within(
+    name: str, given: Any, least: float, most: float = math.inf, remedy: str = "Leave it out for the default."
+) -> float:
+    """Return a number of any type, numpy's too, as a float.
+
+    Raises:
+        DLStudioError: it is none, missing or infinite, below `least` or above `most`.
+    """
+    some = isinstance(given, numbers.Real) and not isinstance(given, bool)
+    if not some or not math.isfinite(given) or not least <= given <= most:
+        among = f" of {least:g} or more" if most == math.inf else f" from {least:g} to {most:g}"
+        among = "" if least == -math.inf else among
+        raise DLStudioError(f"{name}{among}, a finite number", f"{name}={given!r}"[:120], remedy)
+    return float(given)
+
+
+def level_of_confidence(given: Any) -> float:
+    """Return a level of confidence, above 0 and below 1.
+
+    Raises:
+        DLStudioError: it is none.
+    """
+    if isinstance(given, bool) or not isinstance(given, numbers.Real) or not 0 < float(given) < 1:
+        raise DLStudioError("a level of confidence between 0 and 1", f"level={given!r}", "Try level=0.95.")
+    return float(given)
+
+
+def named(name: str, given: Any) -> tuple[str, ...]:
+    """Return one name or several as a tuple, each once.
+
+    Raises:
+        DLStudioError: they are no names.
+    """
+    try:
+        found = (given,) if isinstance(given, str) else tuple(dict.fromkeys(given))
+    except TypeError:
+        found = (None,)
+    if not all(isinstance(one, str) for one in found):
+        raise DLStudioError(f"{name} to be a name or several", f"{name}={given!r}"[:120], "Pass () for none.")
+    return found
+
+
+def mapping(name: str, given: Any, remedy: str) -> Mapping[Any, Any]:
+    """Return what was given if it names its values.
+
+    Raises:
+        DLStudioError: it is no mapping.
+    """
+    if not isinstance(given, Mapping):
+        raise DLStudioError(f"{name} that names its values, such as a dict", f"{name}={given!r}"[:120], remedy)
+    return given
 
 
 @contextmanager

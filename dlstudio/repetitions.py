@@ -10,6 +10,7 @@ import bisect
 import dataclasses
 import math
 from collections.abc import Sequence
+from numbers import Real
 from typing import Any, Literal
 
 import numpy as np
@@ -154,8 +155,9 @@ def unpaired_contrast(
 ) -> Contrast:
     """Contrast the means of two variants whose repetitions have nothing to do with each other.
 
-    The test is Welch's, and so is the interval; they stand unequal spreads. With equally many on both sides, and enough
-    of them, every way to exchange the labels is tried as well, and what is less sure of the two is returned: the larger
+    The test is Welch's, and so is the interval; they stand unequal spreads. Its degrees of freedom are at most those of
+    equal spreads: where one side has a few values that happen to lie close together, Welch's are too many. With enough
+    values every way to exchange the labels is tried as well, and what is less sure of the two is returned: the larger
     p-value, and the interval that holds both.
 
     Args:
@@ -182,12 +184,13 @@ def unpaired_contrast(
     error = np.sqrt(one / n + two / m)
     with np.errstate(divide="ignore", invalid="ignore"):
         freedom = (one / n + two / m) ** 2 / ((one / n) ** 2 / (n - 1) + (two / m) ** 2 / (m - 1))
-    freedom = np.where(error > 0, freedom, n + m - 2.0)
+    equal = (1 / n + 1 / m) ** 2 / (1 / (n**2 * (n - 1)) + 1 / (m**2 * (m - 1)))
+    freedom = np.where(error > 0, np.minimum(freedom, equal), n + m - 2.0)
     low, high, p = _student(difference, error, freedom, level)
     test = "Welch t"
-    if n == m and 2 / math.comb(n + m, n) <= _alpha(level) / n_comparisons:
+    if 2 / math.comb(n + m, n) <= _alpha(level) / n_comparisons:
         test = "permutation"
-        exact_p, (exact_low, exact_high) = exchanged(pooled, exchanges(n, seed), level)
+        exact_p, (exact_low, exact_high) = exchanged(pooled, exchanges(n, m, seed), level)
         # Exchanging supposes equal spreads, Welch's test a normal distribution: what both show, either makes good.
         p, low, high = np.maximum(p, exact_p), np.minimum(low, exact_low), np.maximum(high, exact_high)
     spread = np.sqrt(((n - 1) * one + (m - 1) * two) / (n + m - 2))
@@ -376,7 +379,7 @@ def _alpha(level: float) -> float:
     return 1 - level + 1e-12  # 1 - 0.95 is a little less than 0.05
 
 
-def _margin(margin: float | None) -> None:
-    if margin is not None and not (isinstance(margin, int | float) and math.isfinite(margin) and margin > 0):
+def _margin(margin: Any) -> None:
+    if margin is not None and not (isinstance(margin, Real) and 0 < float(margin) < math.inf):
         remedy = "Give the largest difference that does not matter."
         raise DLStudioError("a margin above 0", f"margin={margin!r}", remedy)

@@ -16,7 +16,7 @@ import os
 import re
 import reprlib
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
@@ -27,7 +27,7 @@ from dlstudio.errors import DLStudioError, unknown_name
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Finding", "Result", "equal", "load", "save", "value"]
+__all__ = ["Finding", "Result", "equal", "load", "records", "save", "value"]
 
 FORMAT = "dlstudio.result"
 REPR = 240
@@ -111,6 +111,17 @@ class Finding:
     def __post_init__(self) -> None:
         if self.severity not in SEVERITIES:
             raise unknown_name("severity", self.severity, SEVERITIES)
+
+
+def records(table: Mapping[str, np.ndarray[Any, Any]]) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a table, whose columns are arrays, as plain values by column.
+
+    Example:
+        >>> list(records({"a": np.array([1, 2]), "b": np.array(["x", "y"])}))
+        [{'a': 1, 'b': 'x'}, {'a': 2, 'b': 'y'}]
+    """
+    for cells in zip(*(column.tolist() for column in table.values()), strict=True):
+        yield dict(zip(table, cells, strict=True))
 
 
 def equal(a: Any, b: Any) -> bool:

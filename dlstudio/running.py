@@ -36,6 +36,7 @@ class Runner:
         progress: show a bar when the work takes longer than a moment, or a function called with rows done and all.
         cancel: an event; once set, the work ends after the batch under way.
         doing: the title of the bar.
+        remedy: what to do where not one batch is finished in time.
     """
 
     def __init__(
@@ -46,10 +47,11 @@ class Runner:
         progress: bool | Callable[[int, int], None] = True,
         cancel: Cancel | None = None,
         doing: str = "Explaining",
+        remedy: str = "Allow more max_seconds.",
     ) -> None:
         self.max_batch = whole_number("max_batch", max_batch, 1, "Try max_batch=1024.")
         self.stopped = ""
-        self._progress, self._doing = progress, doing
+        self._progress, self._doing, self._remedy = progress, doing, remedy
         self._limit = Limit(max_seconds, cancel)
         self._rate: float | None = None
         """Evaluations a second of the batch before; None to begin with."""
@@ -117,7 +119,7 @@ class Runner:
             raise DLStudioError(
                 "at least one batch of rows to be finished",
                 f"none: {halted}",
-                "Allow more max_seconds, or fewer n_samples or n_steps.",
+                self._remedy,
             ) from halted
         return done
 
@@ -143,7 +145,7 @@ def no_memory(error: BaseException) -> DLStudioError:
     return DLStudioError(
         "memory for a single row",
         (str(error).splitlines() or ["none left"])[0][:200],
-        "Take smaller inputs, fewer n_steps or n_samples, or a machine with more memory.",
+        "Take smaller inputs, or a machine with more memory.",
     )
 
 

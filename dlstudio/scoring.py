@@ -15,7 +15,8 @@ from dlstudio import stats
 
 __all__ = [
     "Bins", "auc", "auc_parts", "balanced_accuracy", "binned", "calibration_bins", "deviation_of", "drawn_gaps",
-    "error_interval", "errors_together", "f1", "mean_interval", "quantile", "score_edges", "within_unit",
+    "error_interval", "errors_around", "errors_together", "every_class", "f1", "mean_interval", "quantile",
+    "score_edges", "within_unit",
 ]  # fmt: skip
 
 Array = npt.NDArray[np.float64]
@@ -30,6 +31,11 @@ PER_BIN = 10
 HALVINGS = 25
 AT_ONCE = 4096
 """Clusters that are drawn at once."""
+
+
+def every_class(score: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return the probability of every class (n, classes), of two classes from that of class 1 (n,)."""
+    return np.stack([1 - score, score], axis=1) if score.ndim == 1 else score
 
 
 def auc(positive: npt.NDArray[np.bool_], score: Array, level: float, clusters: Any = None) -> Estimated:
@@ -260,8 +266,41 @@ def error_interval(
         n_draws, seed: of what chance adds; the same rows and seed have the same limits.
         clusters: int (n,), which rows belong together and may be alike; None where all are independent.
     """
+    size, tail = bins.ece, (1 - level) / 2
+    noise, beyond = _noise(bins, y, scores, level, n_draws, seed, clusters)
+
+    def limit(share: float, gaps: Array, seen: float) -> float:
+        low, high = 0.0, 1.0
+        for _ in range(HALVINGS):
+            middle = (low + high) / 2
+            below = np.quantile(_errors(bins, middle, gaps, noise), share) < seen
+            low, high = (middle, high) if below else (low, middle)
+        return low
+
+    even = np.ones(len(bins.n))
+    # An error that is small by luck does not show more than a usual one of exactly right scores would.
+    usual = float(np.median(_errors(bins, 0.0, even, noise)))
+    return min(limit(1 - tail, beyond, size), size), max(limit(tail, even, max(size, usual)), size)
+
+
+def errors_around(
+    error: float, bins: Bins, y: npt.NDArray[Any], scores: Array, level: float, n_draws: int, seed: int,
+    clusters: Any = None,
+) -> Array:  # fmt: skip
+    """Draw the calibration errors (n_draws,) of rows whose true one is `error`, in the bins where gaps stand out.
+
+    The lower limit of `error_interval`, whose arguments these are, is the error of which but few are larger than the
+    observed one.
+    """
+    noise, beyond = _noise(bins, y, scores, level, n_draws, seed, clusters)
+    return _errors(bins, error, beyond, noise)
+
+
+def _noise(
+    bins: Bins, y: npt.NDArray[Any], scores: Array, level: float, n_draws: int, seed: int, clusters: Any
+) -> tuple[Array, Array]:
+    """What chance adds to the gaps (n_draws, bins), and the gaps (bins,) without what it has added."""
     generator = np.random.default_rng(seed)
-    size = bins.ece
     sharp = np.bincount(bins.index, weights=scores * (1 - scores)) / bins.n
     rate = (bins.positives + 1) / (bins.n + 2)
     variance = np.maximum(sharp, rate * (1 - rate)) / bins.n
@@ -273,24 +312,15 @@ def error_interval(
     rest = np.sqrt(np.maximum(variance - alike, 0))  # outcomes that could have happened count, however few did
     noise = generator.standard_normal((n_draws, len(bins.n))) * rest + drawn_alike
     spread = np.sqrt(np.maximum(variance, alike))
-    tail = (1 - level) / 2
     # Of the observed gaps a part is noise, which would count twice towards the lower limit.
-    beyond = np.sqrt(np.maximum(bins.gap**2 - spread**2, 0)) * np.sign(bins.gap)
+    return noise, np.sqrt(np.maximum(bins.gap**2 - spread**2, 0)) * np.sign(bins.gap)
 
-    def limit(share: float, gaps: Array, seen: float) -> float:
-        total = (bins.weight * np.abs(gaps)).sum()
-        shape = gaps / total if total else np.ones(len(bins.n))
-        low, high = 0.0, 1.0
-        for _ in range(HALVINGS):
-            middle = (low + high) / 2
-            drawn = (bins.weight * np.abs(middle * shape + noise)).sum(axis=1)
-            low, high = (middle, high) if np.quantile(drawn, share) < seen else (low, middle)
-        return low
 
-    even = np.ones(len(bins.n))
-    # An error that is small by luck does not show more than a usual one of exactly right scores would.
-    usual = float(np.median((bins.weight * np.abs(noise)).sum(axis=1)))
-    return min(limit(1 - tail, beyond, size), size), max(limit(tail, even, max(size, usual)), size)
+def _errors(bins: Bins, error: float, gaps: Array, noise: Array) -> Array:
+    """Calibration errors (n_draws,) of a true one that is spread over the bins as the gaps are."""
+    total = (bins.weight * np.abs(gaps)).sum()
+    shape = gaps / total if total else np.ones(len(bins.n))
+    return np.asarray((bins.weight * np.abs(error * shape + noise)).sum(axis=1))
 
 
 def errors_together(bins: Bins, off: Array, clusters: Any) -> Array:

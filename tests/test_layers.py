@@ -13,7 +13,7 @@ import pytest
 # Units that share a layer are siblings and never import each other, save inside one of the groups below.
 LAYERS = (
     {"errors", "shipped"},
-    {"results", "stats", "limits", "repetitions", "arrangements"},
+    {"results", "stats", "limits", "wording", "repetitions", "arrangements"},
     {"tracking", "telemetry", "data", "models", "running", "scoring"},
     {"runs"},
     {"training"},

@@ -26,6 +26,8 @@ from dlstudio.repetitions import (
 N_SIMULATED = 4_000
 NOISE = 3 * math.sqrt(0.05 * 0.95 / N_SIMULATED)  # three standard errors of a simulated 5 %
 SEEDS = (3, 5, 10)
+UNEQUAL = ((2, 10), (3, 10), (10, 3), (5, 10), (5, 30), (2, 5))
+SIZES = [*((n, n, paired) for n in SEEDS for paired in (True, False)), *((n, m, False) for n, m in UNEQUAL)]
 
 
 def drawn(kind: str, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
@@ -37,12 +39,13 @@ def drawn(kind: str, shape: tuple[int, ...], rng: np.random.Generator) -> np.nda
     return rng.binomial(50, 0.9, shape) / 50 - 0.9
 
 
-@pytest.mark.parametrize("n", SEEDS)
+@pytest.mark.parametrize(("n", "m", "paired"), SIZES)
 @pytest.mark.parametrize("kind", ["normal", "skewed", "discrete"])
-@pytest.mark.parametrize("paired", [True, False])
-def test_equal_variants_are_told_apart_at_most_as_often_as_the_level_says(n: int, kind: str, paired: bool) -> None:
+def test_equal_variants_are_told_apart_at_most_as_often_as_the_level_says(
+    n: int, m: int, paired: bool, kind: str
+) -> None:
     rng = np.random.default_rng(n)
-    a, b = drawn(kind, (N_SIMULATED, n), rng), drawn(kind, (N_SIMULATED, n), rng)
+    a, b = drawn(kind, (N_SIMULATED, n), rng), drawn(kind, (N_SIMULATED, m), rng)
     if paired:  # what pairing is for: seeds that both variants share
         shared = rng.normal(size=(N_SIMULATED, n))
         shared = np.round(shared * 5) / 50 if kind == "discrete" else shared
@@ -105,6 +108,23 @@ def test_values_on_no_grid_have_next_to_no_step() -> None:
     assert np.quantile(resolution(values), 0.99) < 1e-3
 
 
+@pytest.mark.parametrize(("n", "m"), UNEQUAL)
+@pytest.mark.parametrize("shift", [0.0, 0.7])
+def test_intervals_of_unequal_numbers_cover_at_least_as_they_promise(n: int, m: int, shift: float) -> None:
+    rng = np.random.default_rng(70 + n)
+    contrast = unpaired_contrast(rng.normal(shift, 1, (N_SIMULATED, n)), rng.normal(0, 1, (N_SIMULATED, m)))
+    assert np.mean((contrast.low <= shift) & (shift <= contrast.high)) >= 0.95 - NOISE
+
+
+@pytest.mark.parametrize("n_comparisons", [1, 6])
+def test_of_many_comparisons_few_seeds_beside_many_are_as_rarely_told_apart(n_comparisons: int) -> None:
+    rng = np.random.default_rng(80)
+    a, b = rng.normal(size=(20_000, 2)), rng.normal(size=(20_000, 10))
+    contrast = unpaired_contrast(a, b, step=0.0, n_comparisons=n_comparisons)
+    level = 0.05 / n_comparisons
+    assert np.mean(contrast.p_value <= level) <= level + 3 * math.sqrt(level / 20_000)
+
+
 @pytest.mark.parametrize("n", [5, 10])
 def test_unequal_spreads_are_no_difference_of_means(n: int) -> None:
     rng = np.random.default_rng(20 + n)
@@ -158,18 +178,26 @@ def test_the_interval_of_a_permutation_test_is_what_it_does_not_reject() -> None
         assert inside == (float(paired_contrast(d - supposed, step=0.0).p_value) > 0.05), supposed
 
 
-def test_labels_by_trying_every_one() -> None:
-    a, b = np.array([5.1, 6.0, 5.5, 6.2]), np.array([4.0, 4.4, 5.2, 4.9])
+@pytest.mark.parametrize("other", [[4.0, 4.4, 5.2, 4.9], [4.0, 4.4, 5.2, 4.9, 4.6, 5.0, 5.3], [4.0, 4.4, 4.2]])
+def test_labels_by_trying_every_one(other: list[float]) -> None:
+    a, b = np.array([5.1, 6.0, 5.5, 6.2, 6.1][: max(4, 8 - len(other))]), np.array(other)
     pooled, n = np.concatenate([a, b]), len(a)
-    apart = [
+    apart = np.array([
         pooled[list(chosen)].mean() - np.delete(pooled, list(chosen)).mean()
-        for chosen in itertools.combinations(range(2 * n), n)
-    ]
-    exact = np.mean(np.abs(apart) >= abs(a.mean() - b.mean()) - 1e-12)
-    welch = scipy.stats.ttest_ind(a, b, equal_var=False).pvalue
+        for chosen in itertools.combinations(range(len(pooled)), n)
+    ])  # fmt: skip
+    seen = a.mean() - b.mean()
+    exact = 2 * min(np.mean(apart >= seen - 1e-12), np.mean(apart <= seen + 1e-12))
+    t, most = scipy.stats.ttest_ind(a, b, equal_var=False), welch_freedom(1, n, 1, len(b))
+    welch = 2 * scipy.stats.t.sf(abs(t.statistic), min(t.df, most))
     contrast = unpaired_contrast(a, b)
     assert contrast.test == "permutation"
     assert float(contrast.p_value) == pytest.approx(max(exact, welch), abs=1e-9)
+
+
+def welch_freedom(variance: float, n: int, other: float, m: int) -> float:
+    one, two = variance / n, other / m
+    return (one + two) ** 2 / (one**2 / (n - 1) + two**2 / (m - 1))
 
 
 def test_few_repetitions_as_scipy_has_it() -> None:

@@ -8,15 +8,19 @@ import streamlit as st
 
 from dlstudio import app
 from dlstudio.compare.compare import compare
-from dlstudio.compare.curves import Overlay, overlay
+from dlstudio.compare.curves import overlay_of
 from dlstudio.compare.diff import diff_runs
 from dlstudio.compare.diff_result import RunDiff
 from dlstudio.compare.fronts import pareto
 from dlstudio.compare.gather import Gathered, gather, names_of
 from dlstudio.compare.measure import measure
-from dlstudio.compare.missing import missing_seeds
+from dlstudio.compare.missing import TRAINING, missing_seeds
+from dlstudio.compare.of_runs import USUAL, has
+from dlstudio.compare.read_curves import Read, read_curves
+from dlstudio.compare.recommend import COSTS
 from dlstudio.compare.result import Comparison
 from dlstudio.compare.variants import group
+from dlstudio.compare.words import listed
 from dlstudio.errors import DLStudioError
 from dlstudio.explain.plain import in_plain_words, told
 from dlstudio.figures import comparison as figures
@@ -44,8 +48,8 @@ def gathered(home: str, what: str) -> list[Gathered]:
 
 
 @st.cache_resource(max_entries=16, show_spinner="Comparing …")
-def compared(stamp: int, keys: tuple[str, ...] | None, **options: Any) -> Comparison:
-    return compare(None if keys is None else list(keys), **options)
+def compared(stamp: int, keys: tuple[str, ...], _runs: Sequence[Gathered], **options: Any) -> Comparison:
+    return compare(_runs, **options)
 
 
 @st.cache_resource(max_entries=16, show_spinner="Reading both runs …")
@@ -54,17 +58,19 @@ def differing(stamp: int, a: str, b: str) -> RunDiff:
 
 
 @st.cache_resource(max_entries=16, show_spinner="Reading curves …")
-def read_curves(stamp: int, _comparison: Comparison, key: str, align: Any, **which: Any) -> Overlay:
-    return overlay(_comparison, key, align=align)
+def read(stamp: int, key: str, align: Any, _runs: Sequence[Gathered]) -> dict[str, Read]:
+    """The curves of all runs: which of them are shown, and as what, changes nothing of what is read."""
+    return read_curves(_runs, key, align)
 
 
 def stamp_of(runs: Sequence[Gathered]) -> int:
     """Changes when a run is new, goes on, or was measured."""
-    return hash((str(find_home()), *((one.key, one.status, one.n_steps, len(one.measures)) for one in runs)))
+    seen = ((one.key, one.status, one.n_steps, tuple(one.measures.items())) for one in runs)
+    return hash((str(find_home()), *seen))
 
 
-def chosen_runs() -> tuple[list[Gathered], bool]:
-    """Draw the choice of runs; returns them, and whether they are all of the home."""
+def chosen_runs() -> tuple[list[Gathered], list[Gathered]]:
+    """Draw the choice of runs; returns them, and all that there are to choose from."""
     asked = st.query_params.get_all("run")
     with st.expander("Which runs", expanded=False):
         words = st.text_input("MLflow filter", key="filter", placeholder="For instance params.model = 'mlp'",
@@ -82,13 +88,13 @@ def chosen_runs() -> tuple[list[Gathered], bool]:
         if (not sets or one.data in sets) and (not models or str(one.config.get("model")) in models)
         and (not only or one.key in only)
     ]  # fmt: skip
-    return found, not words.strip() and len(found) == len(runs)
+    return found, runs
 
 
 def settings(runs: Sequence[Gathered]) -> dict[str, Any]:
     """Draw what is compared, and how."""
     metrics = sorted({*names_of(runs, "metrics"), *names_of(runs, "measures")}, key=rank)
-    usual = next((name for name in ("val/loss", "val_loss", "eval_loss", "loss") if name in metrics), None)
+    usual = next((name for name in USUAL if name in metrics), None)
     first, second, third, fourth = st.columns([3, 4, 3, 2], vertical_alignment="bottom")
     at = metrics.index(usual) if usual else 0
     metric = first.selectbox("Metric", metrics, index=at, format_func=label, key="metric")
@@ -103,7 +109,9 @@ def settings(runs: Sequence[Gathered]) -> dict[str, Any]:
     )
     ways = {**{name: name for name in several}, **BY}
     by = second.selectbox("A variant is made by", [*BY, *several], format_func=ways.__getitem__, key="by")
-    names = [part.name for part in group(runs, "run" if by == "example" else by)]
+    # Runs without the metric name no variant that could be compared with.
+    parts = group(runs, "run") if by == "example" else group([one for one in runs if has(one, metric)], by)
+    names = [part.name for part in parts]
     against = third.selectbox("Compare with", [ALL, *names], key="reference")
     margin = fourth.number_input("Does not matter up to", 0.0, value=0.0, step=0.001, format="%g", key="margin",
         help="Differences up to this can be shown not to matter. 0 asks for any difference.")  # fmt: skip
@@ -151,13 +159,26 @@ def result(c: Comparison) -> None:
 
 
 def offer_missing(c: Comparison) -> None:
-    able = [one for one in missing_seeds(c)[:MOST_MEASURED] if one.recipe is not None]
+    # A comparison of chosen runs does not learn of those that were started for it.
+    started: set[str] = st.session_state.setdefault("started", set())
+    missing = missing_seeds(c)
+    going = [
+        f"{one.variant} with seed {one.seed}" for one in missing
+        if one.why_not == TRAINING or (one.recipe is not None and repr(one.recipe) in started)
+    ]  # fmt: skip
+    if going:
+        app.note(f"Started already: {listed(going)}. The comparison changes once they have finished.")
+    left = [one.recipe for one in missing if one.recipe is not None and repr(one.recipe) not in started]
+    able = left[:MOST_MEASURED]
     if not able:
         return
     words = "Train the missing seed" if len(able) == 1 else f"Train the {len(able)} missing seeds"
     if st.button(words, key="missing", help="They train in the background, and appear under Runs."):
-        started = [launch(one.recipe).name for one in able]
-        app.note(f"Started {', '.join(started)}. The comparison changes once they have finished.")
+        for recipe in able:
+            launch(recipe)
+            started.add(repr(recipe))
+        gathered.clear()
+        st.rerun()
 
 
 def numeric(c: Comparison) -> list[str]:
@@ -215,7 +236,7 @@ def offer_measuring(c: Comparison) -> None:
         st.rerun()
 
 
-def curves(c: Comparison, stamp: int, which: dict[str, Any]) -> None:
+def curves(c: Comparison, every_run: Sequence[Gathered]) -> None:
     keys = sorted({name for record in c.run_records for name in record["metrics"]}, key=rank)
     if not keys:
         app.note("These have no curves.")
@@ -223,7 +244,7 @@ def curves(c: Comparison, stamp: int, which: dict[str, Any]) -> None:
     first, second, third = st.columns([4, 3, 3], vertical_alignment="bottom")
     at = keys.index(c.metric) if c.metric in keys else 0
     key = first.selectbox("Curve", keys, index=at, format_func=label, key="curve")
-    align = second.segmented_control(
+    align: Any = second.segmented_control(
         "Align by", list(ALIGN), default="step", format_func=ALIGN.__getitem__, required=True, key="align"
     )
     with third:
@@ -231,7 +252,7 @@ def curves(c: Comparison, stamp: int, which: dict[str, Any]) -> None:
         log = st.toggle("Logarithmic", False, key="log")
     every = [one.name for one in c.ranked if one.n]
     shown = st.multiselect("Variants", every, default=every[:MOST_CURVES], key="shown")
-    found = read_curves(stamp, c, key, align, **which)
+    found = overlay_of(c, read(stamp_of(every_run), key, align, every_run), key, align)
     found = found.only(variants=[name for name in shown if name in found.variants] or list(found.variants))
     app.chart(figures.curves(found, bands=bands, log=log), "curves", f"{label(key)} of several variants")
     for one in found.findings:
@@ -244,7 +265,7 @@ def curves(c: Comparison, stamp: int, which: dict[str, Any]) -> None:
 def trade_offs(c: Comparison) -> None:
     columns = numeric(c)
     own = [c.metric] if c.metric in columns else []
-    costs = [name for name in ("latency_ms", "n_parameters", "peak_mib") if name in columns]
+    costs = [name for name in COSTS if name in columns]
     rest = [name for name in columns if name not in own + costs]
     default = [*own, *costs, *rest][:2]
     chosen = st.multiselect(
@@ -339,14 +360,13 @@ def two_runs(c: Comparison, runs: Sequence[Gathered], stamp: int) -> None:
 
 
 def draw() -> None:
-    runs, are_all = chosen_runs()
+    runs, every_run = chosen_runs()
     if not runs:
         st.info("No runs to compare. Start some with `dlstudio demo`, or with one recipe and several seeds.")
         return
     options = settings(runs)
     stamp = stamp_of(runs)
-    keys = None if are_all else tuple(one.key for one in runs)
-    c = compared(stamp, keys, **options)
+    c = compared(stamp, tuple(one.key for one in runs), runs, **options)
     app.lead(c.summary[0], STATUS_COLORS["FINISHED"] if c.best else ACCENT)
     page = st.segmented_control(
         "Page", PAGES, default=PAGES[0], key="page", required=True, label_visibility="collapsed"
@@ -354,7 +374,7 @@ def draw() -> None:
     drawers: dict[str, Any] = {
         "Result": lambda: result(c),
         "Decision": lambda: decision(c),
-        "Curves": lambda: curves(c, stamp, {"keys": keys, **options}),
+        "Curves": lambda: curves(c, every_run),
         "Trade-offs": lambda: trade_offs(c),
         "Explore": lambda: explore(c),
         "Two runs": lambda: two_runs(c, runs, stamp),

@@ -6,19 +6,20 @@ import pandas as pd
 import streamlit as st
 
 from dlstudio import app
+from dlstudio.data.groups import AND
 from dlstudio.errors import DLStudioError
-from dlstudio.explain.plain import told
 from dlstudio.fairness.audit import audit_fairness
 from dlstudio.fairness.mitigation.thresholds import MIN_DENOMINATOR
 from dlstudio.fairness.mitigation.trade_off import trade_off
 from dlstudio.fairness.mitigation.trade_off_result import SPOKEN, TradeOff
-from dlstudio.fairness.result import FairnessAudit
+from dlstudio.fairness.result import FairnessAudit, without_too_few
 from dlstudio.fairness.words import METRIC_WORDS
 from dlstudio.figures import fairness as figures
 from dlstudio.figures.assessed import edge, first_point, labels, reviewed, traded
 from dlstudio.runs.kept import kept
 from dlstudio.runs.run import Run, open_run
 from dlstudio.training.predicted import Predicted
+from dlstudio.wording import told
 
 PAGES = ("In words", "Groups", "Gaps", "Combinations", "What a smaller gap costs")
 MOST_GROUPS, PARTS, MOST_ROWS, MOST_COLUMNS, MOST_COMBINATIONS = 50, 4, 200, 6, 30
@@ -134,25 +135,23 @@ def groups(audit: FairnessAudit) -> None:
     )  # fmt: skip
     words = (
         f"What each group of {feature} gets, with intervals: the fewer rows, the longer. The dotted line is everybody"
-        " together; grey circles are groups with too few rows to compare."
+        " together; nothing is drawn of groups with too few rows to compare."
     )
     app.note(words)
     app.chart(figures.groups(audit, feature, metrics), "groups", words)
     with st.expander("All numbers"):
-        mine = table[table["sensitive_feature"].isin([feature, ""])].copy()
-        mine.loc[~mine["enough"], ["value", "low", "high"]] = float("nan")  # of too few rows to speak of
-        st.dataframe(mine, hide_index=True)
+        st.dataframe(without_too_few(table[table["sensitive_feature"].isin([feature, ""])]), hide_index=True)
 
 
 def gaps(audit: FairnessAudit) -> None:
     words = (
         "How far apart groups are by each criterion. Orange diamonds: gap shown; blue circles: no gap shown; open grey"
-        " circles: not enough data."
+        " circles: not enough data. Intervals hold for all pairs of a criterion at once."
     )
     app.note(words)
     app.chart(figures.gaps(audit), "gaps", words)
     with st.expander("All numbers"):
-        st.dataframe(audit.gaps, hide_index=True)
+        st.dataframe(without_too_few(audit.gaps), hide_index=True)
 
 
 def combinations(run: Run, audit: FairnessAudit) -> None:
@@ -161,7 +160,10 @@ def combinations(run: Run, audit: FairnessAudit) -> None:
     if frame.empty:
         app.note("Combinations need two columns to compare groups by.")
         return
-    words = "Combinations of groups, each against everybody else; the strongest evidence on top."
+    words = (
+        "Combinations of groups, each against everybody else; the strongest evidence on top. Intervals hold for all"
+        " combinations at once."
+    )
     app.note(words)
     app.chart(figures.intersections(audit), "combinations", words)
     pairs = frame[["sensitive_feature", "group", "n"]].drop_duplicates().head(MOST_COMBINATIONS).to_dict("list")
@@ -176,26 +178,29 @@ def combinations(run: Run, audit: FairnessAudit) -> None:
         st.dataframe(dataset.frame.iloc[rows[:MOST_ROWS]], height=280)
         app.note(f"{min(len(rows), MOST_ROWS):,} of {len(rows):,} rows.")
     with st.expander("All numbers"):
-        st.dataframe(frame, hide_index=True)
+        st.dataframe(without_too_few(frame), hide_index=True)
 
 
 def trading_form(run: Run, audit: FairnessAudit, known: TradeOff | None) -> None:
     left, middle, rows, right = st.columns([4, 4, 3, 3], vertical_alignment="bottom")
-    names = list(audit.features)
-    before = names.index(known.sensitive_feature) if known and known.sensitive_feature in names else 0
+    # What is worked out anew is worked out as carefully as before.
+    options = dict(known.options) if known else {}
+    names = list(dict.fromkeys([*audit.features, *([known.sensitive_feature] if known else [])]))
+    before = names.index(known.sensitive_feature) if known else 0
     feature = left.selectbox("Groups by", names, index=before, format_func=app.plain, key="traded-by")
     criteria = list(SPOKEN)
     index = criteria.index(known.criterion) if known else 0
     criterion = middle.selectbox("Gap", criteria, index=index, format_func=SPOKEN.__getitem__, key="criterion")
     least = rows.number_input(
-        "Rows a group needs", 1, value=MIN_DENOMINATOR, key="rows",
+        "Rows a group needs", 1, value=int(options.get("min_denominator", MIN_DENOMINATOR)), key="rows",
         help="Groups with fewer rows that could count keep the common threshold: one of their own would follow chance.",
     )  # fmt: skip
     if not right.button("Work out what it costs", type="secondary" if known else "primary"):
         return
+    options |= {"criterion": criterion, "min_denominator": int(least)}
     try:
         with st.spinner("Searching thresholds …"):
-            trade_off(run, sensitive_features=[feature], criterion=criterion, min_denominator=int(least))
+            trade_off(run, sensitive_features=feature.split(AND), **options)
     except (DLStudioError, RuntimeError, ValueError) as error:
         st.error("This could not be worked out.")
         app.note(told(error))

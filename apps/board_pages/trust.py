@@ -4,7 +4,6 @@ import streamlit as st
 
 from dlstudio import app
 from dlstudio.errors import DLStudioError
-from dlstudio.explain.plain import told
 from dlstudio.figures.answers import KINDS
 from dlstudio.figures.assessed import decided, edge, reviewed
 from dlstudio.runs.kept import keep
@@ -13,18 +12,11 @@ from dlstudio.summary.words import KeyNumber
 from dlstudio.trust.assessments import ASSESSMENTS, Assessed, Assessment
 from dlstudio.trust.evaluation_result import Evaluation
 from dlstudio.trust.slice_result import SliceResult
-from dlstudio.trust.weighing import weigh, words_at
-from dlstudio.trust.wording import span
+from dlstudio.trust.weighing import RATES, weigh, words_at
+from dlstudio.wording import span, told
 
 MOST_S = 60.0
 MOST_ROWS = 200
-RATES = {
-    "accuracy": ("Right", "The share of rows that are decided rightly."),
-    "selection_rate": ("Said yes to", "The share of rows that are given the class."),
-    "true_positive_rate": ("Found", "Of the rows that are of the class, the share that is given it."),
-    "false_positive_rate": ("False alarms", "Of the rows that are not of the class, the share that is given it."),
-    "precision": ("Right when it says yes", "Of the rows that are given the class, the share that are of it."),
-}
 
 
 def compute(run: Run, one: Assessment, again: bool) -> None:
@@ -34,7 +26,7 @@ def compute(run: Run, one: Assessment, again: bool) -> None:
         return
     try:
         with st.spinner("Reading the model and the data …"):
-            one.answer(run, MOST_S)
+            one.anew(run, MOST_S)
     except (DLStudioError, RuntimeError, ValueError) as error:
         st.error("This could not be assessed.")
         app.note(told(error))
@@ -50,7 +42,8 @@ def threshold(run: Run, result: Evaluation) -> None:
     """Another threshold than a half: what it would do, and what that would cost."""
     name = result.class_names[1]
     st.subheader("Where to draw the line", anchor=False)
-    app.paragraphs([f"The model says {name!r} from a probability of 0.5 on. Another threshold changes whom it finds."])
+    what = "probability" if result.scores_are_probabilities else "score"
+    app.paragraphs([f"The model says {name!r} from a {what} of 0.5 on. Another threshold changes whom it finds."])
     with st.form("costs", border=False):
         left, middle, right = st.columns([3, 3, 2], vertical_alignment="bottom")
         costs = {
@@ -71,7 +64,7 @@ def threshold(run: Run, result: Evaluation) -> None:
     numbers = [
         KeyNumber(label=label, text=percent(value),
                   meaning=f"{meaning} {span(percent(low), percent(high), result.level)}.")
-        for rate, (label, meaning) in RATES.items()
+        for rate, (label, _, meaning) in RATES.items()
         for value, low, high in [point.rates[rate]]
     ]  # fmt: skip
     if result.costs:
@@ -134,6 +127,7 @@ def draw(key: str) -> None:
         compute(run, one, again=False)
         return
     show(run, one, result)
+    app.note("Computed again, it is asked for in the same way as this answer was.")
     compute(run, one, again=True)
 
 

@@ -3,25 +3,35 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from numbers import Real
 from typing import Any
 
-from dlstudio.compare.examples import Answers, contrast_rows
+from dlstudio.compare.examples import Answers, assess_rows
 from dlstudio.compare.gather import Gathered, gather, names_of
-from dlstudio.compare.metrics import base_name
 from dlstudio.compare.of_runs import default_metric, has, measured, rows_of, same_rows, unknown_metric, why_not
-from dlstudio.compare.pairs import chosen_pairs, concluded, contrast_seeds, pairing_of, with_interval
+from dlstudio.compare.pairs import chosen_pairs, concluded, contrast_seeds, of_pairing, with_interval
 from dlstudio.compare.result import Comparison, Variant
-from dlstudio.compare.values import answers_of, repeated, row_metric
-from dlstudio.compare.variants import Group, group, joined, repetitions_of
+from dlstudio.compare.values import OF_ROWS, answers_of, repeated, row_metric
+from dlstudio.compare.variants import (
+    Group,
+    group,
+    in_order,
+    joined,
+    labelled,
+    record_of,
+    repetitions_of,
+    variant_of,
+)
 from dlstudio.errors import DLStudioError, unknown_name
 from dlstudio.runs.run import Run
 from dlstudio.training.directions import direction_of
 
 __all__ = ["compare"]
 
+PARTS = ("val", "test")
+"""Of the data, those whose predictions a run stores."""
 MOST_BY_EXAMPLE = 20
 """Variants of one run each up to which their predictions are read without being asked for."""
 
@@ -31,19 +41,31 @@ class _Asked:
     """The options of `compare`, as given."""
 
     metric: Any
-    by: str
+    by: Any
     direction: str | None
-    margin: float | None
-    level: float
+    margin: Any
+    level: Any
     reference: str | None
     value: str
     seed: int
 
+    def __post_init__(self) -> None:
+        value, margin, level, by = self.value, self.margin, self.level, self.by
+        if value not in ("last", "best"):
+            raise unknown_name("value", value, ("last", "best"))
+        if margin is not None and not (isinstance(margin, Real) and 0 < float(margin) < math.inf):
+            raise DLStudioError("a margin above 0", f"{margin=}", "Give the largest difference that does not matter.")
+        if not (isinstance(level, Real) and 0 < float(level) < 1):
+            raise DLStudioError("a level of confidence between 0 and 1", f"{level=}", "Try level=0.95.")
+        if not isinstance(by, str):
+            remedy = "Pass by=None for whatever differs, or give each config a variant of its own."
+            raise DLStudioError("one setting or tag to compare by", f"{by!r:.80}", remedy)
+
     def comparison(self, metric: str, variants: Sequence[Variant], pairing: str, **more: Any) -> Comparison:
         return Comparison(
-            metric=metric, direction=direction_of(metric, self.direction), level=self.level, margin=self.margin,
-            by=self.by, reference=self.reference, value=self.value, seed=self.seed, variants=tuple(variants),
-            comparisons=(), pairing=pairing, **more,
+            metric=metric, direction=direction_of(metric, self.direction), level=float(self.level),
+            margin=None if self.margin is None else float(self.margin), by=self.by, reference=self.reference,
+            value=self.value, seed=self.seed, variants=tuple(variants), comparisons=(), pairing=pairing, **more,
         )  # fmt: skip
 
 
@@ -62,7 +84,7 @@ def compare(
 ) -> Comparison:
     """Compare variants over their seeds, or models on the same rows, and say what is shown and what is not.
 
-    Variants are compared seed by seed where they share seeds: by every way to flip the signs of the differences where
+    Two variants that share seeds are compared seed by seed: by every way to flip the signs of the differences where
     there are enough of them, else by Student's t. p-values are adjusted for all pairs by Holm's method.
 
     Args:
@@ -73,7 +95,8 @@ def compare(
             takes the validation loss of runs, and what suits the predictions.
         by: what makes a variant: None for the recipe's `variant` or else whatever settings differ beside the seed; a
             setting, tag or parameter; ``"example"`` to compare runs with each other, row by row of their stored
-            predictions. Variants of one run each are compared so unasked where all stored predictions of the same rows.
+            predictions. Variants of one run each are compared so unasked where all stored predictions of the same rows
+            and `metric` is one of rows, such as ``"val/auc"`` or ``"test/loss"``.
         y_true: (n,) targets of the predictions in `what`.
         direction: ``"max"`` or ``"min"``, which is better; None infers it from the metric's name.
         margin: the largest difference that does not matter. With it variants can be shown to be equivalent.
@@ -95,49 +118,44 @@ def compare(
         >>> c.pairs.query("verdict == 'better'")
         >>> dls.compare({"A": scores_a, "B": scores_b}, y_true=y, metric="auc").pairs.p_value
     """
-    if value not in ("last", "best"):
-        raise unknown_name("value", value, ("last", "best"))
-    if margin is not None and not (isinstance(margin, int | float) and margin > 0 and math.isfinite(margin)):
-        raise DLStudioError("a margin above 0", f"{margin=}", "Give the largest difference that does not matter.")
-    if not 0 < level < 1:
-        raise DLStudioError("a level of confidence between 0 and 1", f"{level=}", "Try level=0.95.")
     asked = _Asked(
         metric=metric, by=by or "variant", direction=direction, margin=margin, level=level, reference=reference,
         value=value, seed=seed,
     )  # fmt: skip
-    labelled = isinstance(what, Mapping)
+    if named := isinstance(what, Mapping):
+        what = {name: list(one) if isinstance(one, Iterator) else one for name, one in what.items()}
     if y_true is not None:
-        if not labelled:
+        if not named:
             raise DLStudioError("a mapping of variant to predictions beside y_true", f"{what!r:.80}", "Name them.")
         return _of_predictions(what, y_true, asked)
     if callable(metric):
         raise DLStudioError("the name of a metric", f"{metric!r:.80}", "A function needs predictions and y_true.")
-    if labelled and not _hold_runs(what.values()):
+    if named and not _hold_runs(what.values()):
         return _of_values(what, asked)
-    if labelled:
+    if named:
         return _of_runs([run for runs in what.values() for run in _listed(runs)], asked, what)
     return _of_runs(what, asked)
 
 
 def _hold_runs(items: Collection[Any]) -> bool:
     """Whether these are of runs, or of their names, rather than of values."""
-    listed = [list(one) for one in items if isinstance(one, list | tuple)]
-    if any(isinstance(one, Run) for one in (*items, *itertools.chain(*listed))):
+    listed = [_listed(one) for one in items if isinstance(one, Run | str | list | tuple)]
+    if any(isinstance(one, Run) for several in listed for one in several):
         return True
     return 0 < len(listed) == len(items) and all(one and isinstance(one[0], str) for one in listed)
 
 
 def _listed(item: Any) -> list[Any]:
-    return [item] if isinstance(item, Run) else list(item)
+    return [item] if isinstance(item, Run | str) else list(item)
 
 
 def _labelled(runs: Sequence[Gathered], labels: Mapping[Any, Any]) -> list[Group]:
     at = {one.key: one for one in runs}
-    groups = []
-    for name, members in labels.items():
-        keys = [one.key for one in gather(_listed(members))[0]] if _listed(members) else []
-        groups.append(Group(name=str(name), runs=tuple(at.pop(key) for key in keys if key in at)))
-    return groups
+    members = {}
+    for name, given in labels.items():
+        keys = [one.key for one in gather(_listed(given))[0]] if _listed(given) else []
+        members[str(name)] = [at.pop(key) for key in keys if key in at]
+    return labelled(members)
 
 
 def _of_values(what: Mapping[Any, Any], asked: _Asked) -> Comparison:
@@ -183,6 +201,10 @@ def _of_runs(what: Any, asked: _Asked, labels: Mapping[Any, Any] | None = None) 
     metric = str(asked.metric) if asked.metric is not None else default_metric(runs)
     known = {*names_of(runs, "metrics"), *names_of(runs, "measures")}
     of_rows = asked.by == "example" and asked.metric is not None
+    part, _, bare = metric.rpartition("/")
+    if asked.by == "example" and part not in (*PARTS, ""):
+        remedy = f"Try metric='test/{bare}'."
+        raise DLStudioError("a metric of the val or test rows, of which predictions are stored", repr(metric), remedy)
     if metric not in known and not of_rows:
         raise unknown_metric(metric, known)
     direction_of(metric, asked.direction)  # before anything slow
@@ -204,21 +226,21 @@ def _of_runs(what: Any, asked: _Asked, labels: Mapping[Any, Any] | None = None) 
     if not values and asked.by != "example":
         why = "; ".join(f"{name}: {reason}" for name, reason in left_out[:3])
         raise DLStudioError(f"runs with {metric}", f"{len(runs)} without ({why})", "Wait for them, or choose a metric.")
-    every = sorted({seed for seed in repeats.values() if seed is not None}, key=_order)
-    variants = [_variant(one, values, repeats, every) for one in usable]
+    every = in_order(seed for seed in repeats.values() if seed is not None)
+    variants = [variant_of(one, values, repeats, every) for one in usable]
     records = tuple(
-        _record(one.name, run, repeats[run.key], values.get(run.key, math.nan)) for one in groups for run in one.runs
+        record_of(one.name, run, repeats[run.key], values.get(run.key, math.nan)) for one in groups for run in one.runs
     )
     more: dict[str, Any] = {"left_out": tuple(left_out), "run_records": records}
-    alone = len(usable) > 1 and all(len(one.runs) == 1 for one in usable)
+    alone = 1 < len(usable) <= MOST_BY_EXAMPLE and all(len(one.runs) == 1 for one in usable)
     notes: list[str] = []
-    if asked.by == "example" or (alone and asked.by == "variant" and len(usable) <= MOST_BY_EXAMPLE):
+    if asked.by == "example" or (alone and asked.by == "variant" and part in PARTS and bare in OF_ROWS):
         try:
             return _same_rows(metric, usable, variants, asked, more)
         except DLStudioError as error:
             if asked.by == "example":
                 raise
-            notes.append(f"They were not compared row by row: {error.got}.")
+            notes.append(f"They were not compared row by row, which takes {error.expected}: there is {error.got}.")
     return _by_seeds(metric, variants, asked, notes, **more)
 
 
@@ -229,18 +251,18 @@ def _same_rows(
         empty = next(one.name for one in groups if len(one.runs) != 1)
         why = next((reason for name, reason in more["left_out"] if name == empty), "no run of it can be used")
         raise DLStudioError("one run of each variant", f"{empty!r} ({why})", "Leave it out.")
-    split = metric.split("/")[0] if metric.split("/")[0] in ("val", "test") and "/" in metric else "test"
+    part, _, bare = metric.rpartition("/")
+    split = part or "test"
     stored = {one.name: rows_of(one.runs[0], split) for one in groups}
     first = same_rows(stored)
     given = {name: Answers(y_pred=one.y_pred, y_score=one.y_score) for name, one in stored.items()}
     of_rows = row_metric(metric, first.task, given)
-    shown = metric if "/" in metric else f"{split}/{base_name(metric)}"
     notes = [
         f"They were compared row by row, by their stored predictions of the {len(first.rows):,} {split} rows of"
         f" {first.data or 'the data'}, which are those of each run's best weights."
     ]
     more = {**more, "data": first.data, "split": split}
-    return _by_rows(shown, of_rows, first.y_true, given, variants, asked, notes, **more)
+    return _by_rows(f"{split}/{bare}", of_rows, first.y_true, given, variants, asked, notes, **more)
 
 
 def _by_seeds(
@@ -248,41 +270,25 @@ def _by_seeds(
 ) -> Comparison:
     variants = [with_interval(one, asked.level) for one in variants]
     if all(None not in one.seeds for one in variants):
-        known = {seed for one in variants for seed in (*one.seeds, *one.missing_seeds) if seed is not None}
-        every = sorted(known, key=_order)
+        every = in_order(seed for one in variants for seed in (*one.seeds, *one.missing_seeds) if seed is not None)
         variants = [
             dataclasses.replace(one, missing_seeds=tuple(seed for seed in every if seed not in one.seeds))
             for one in variants
         ]  # fmt: skip
-    pairing = pairing_of(variants)
-    comparison = asked.comparison(metric, variants, pairing, **more)
-    pairs, n_pairs = chosen_pairs(variants, asked.reference, comparison.direction)
-    contrasts = contrast_seeds(
-        variants, pairs, pairing, level=asked.level, n_comparisons=max(n_pairs, 1), seed=asked.seed
-    )
-    found = concluded(comparison, pairs, contrasts, n_pairs)
-    notes = [*notes, *_contrary(found), *_alone(variants)]
-    return concluded(comparison, pairs, contrasts, n_pairs, notes) if notes else found
-
-
-def _contrary(c: Comparison) -> list[str]:
-    """Where the seeds that a pair shares tell otherwise than all seeds of both."""
-    for pair in c.comparisons if c.pairing == "seed" else ():
-        means = c[pair.variant].mean - c[pair.reference].mean
-        if means * pair.difference < 0:
-            return [
-                f"Pairs rest on shared seeds only, means on all: {pair.variant} less {pair.reference} is"
-                f" {pair.difference:+.4g} on the seeds of both, and {means:+.4g} by their means. Believe the pairs."
-            ]
-    return []
+    pairs, n_pairs = chosen_pairs(variants, asked.reference, direction_of(metric, asked.direction))
+    contrasts = contrast_seeds(variants, pairs, level=asked.level, n_comparisons=max(n_pairs, 1), seed=asked.seed)
+    paired = any(one.paired for one in contrasts)
+    comparison = asked.comparison(metric, variants, "seed" if paired else "none", **more)
+    notes = [*notes, *of_pairing(variants, pairs, contrasts), *_alone(variants)]
+    return concluded(comparison, pairs, contrasts, n_pairs, notes)
 
 
 def _by_rows(
     name: str, metric: Any, y_true: Any, given: Mapping[str, Answers], variants: Sequence[Variant], asked: _Asked,
     notes: Sequence[str] = (), **more: Any,
 ) -> Comparison:  # fmt: skip
-    pairs, n_pairs = chosen_pairs(variants, asked.reference, "max")
-    assessed, contrasts = contrast_rows(metric, y_true, given, pairs, level=asked.level, seed=asked.seed)
+    direction = direction_of(name, asked.direction)  # before anything slow
+    assessed, contrast = assess_rows(metric, y_true, given, level=asked.level, seed=asked.seed)
     variants = [
         dataclasses.replace(
             one, values=(assessed[one.name].value,), seeds=one.seeds[:1] or (None,), mean=assessed[one.name].value,
@@ -296,37 +302,9 @@ def _by_rows(
         for record in more.pop("run_records", ())
     ]
     comparison = asked.comparison(name, variants, "example", run_records=tuple(records), **more)
-    return concluded(comparison, pairs, contrasts, n_pairs, [*notes, *_alone(variants)])
+    pairs, n_pairs = chosen_pairs(variants, asked.reference, direction)
+    return concluded(comparison, pairs, [contrast(*pair) for pair in pairs], n_pairs, [*notes, *_alone(variants)])
 
 
 def _alone(variants: Sequence[Variant]) -> list[str]:
     return [f"There is one variant only, {variants[0].name}: nothing to compare it with."] if len(variants) == 1 else []
-
-
-def _order(seed: int | str) -> tuple[bool, int, str]:
-    return isinstance(seed, str), seed if isinstance(seed, int) else 0, str(seed)
-
-
-def _variant(
-    one: Group, values: Mapping[str, float], repeats: Mapping[str, int | str | None], every: Sequence[int | str]
-) -> Variant:
-    seeds = tuple(repeats[run.key] for run in one.runs)
-    shared = {}
-    if one.runs:
-        first = one.runs[0].config
-        shared = {name: v for name, v in first.items() if all(run.config.get(name) == v for run in one.runs[1:])}
-    steps = sorted({run.n_steps for run in one.runs if run.n_steps is not None})
-    return Variant(
-        name=one.name, seeds=seeds, values=tuple(values[run.key] for run in one.runs),
-        runs=tuple(run.key for run in one.runs), n=len(one.runs), config=shared, mixed=one.mixed,
-        missing_seeds=tuple(seed for seed in every if seed not in seeds), n_steps=tuple(steps),
-        fingerprints=tuple(sorted({run.fingerprint for run in one.runs if run.fingerprint})),
-    )  # fmt: skip
-
-
-def _record(variant: str, run: Gathered, seed: int | str | None, value: float) -> dict[str, Any]:
-    return {
-        "name": run.name, "key": run.key, "variant": variant, "seed": seed, "status": run.status,
-        "value": value, "config": dict(run.config), "metrics": dict(run.metrics), "measures": dict(run.measures),
-        "data": run.data, "fingerprint": run.fingerprint,
-    }  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -88,24 +89,7 @@ class Pair:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Compared:
-    """Variants that were compared over their seeds, or on the same rows.
-
-    Attributes:
-        metric, direction: what was compared, and whether ``"max"`` or ``"min"`` is better.
-        level: of confidence, of all verdicts together.
-        margin: the largest difference that does not matter; None where none was given.
-        pairing: ``"seed"`` (the same seeds, or places in a list), ``"example"`` (the same rows) or ``"none"``.
-        by: what makes a variant.
-        reference: the variant that all others are compared with; None for all pairs.
-        value: ``"last"`` or ``"best"`` of each run.
-        variants: in the order given.
-        comparisons: the pairs; `pairs` is their frame.
-        left_out: (run, or variant and seed; why) of what could not be used.
-        run_records: of every run its name, key, variant, seed, status, value, config, metrics and measures.
-        findings: what has to be known before the verdicts are believed, codes DLS501 to DLS508.
-        data, split: what the rows of a comparison by example are; "" otherwise.
-        seed: of whatever was drawn.
-    """
+    """Variants that were compared; `dlstudio.compare.result.Comparison` says what each attribute is."""
 
     metric: str
     direction: str
@@ -147,11 +131,17 @@ class Compared:
     @property
     def best(self) -> str | None:
         """The variant that is shown to be better than every other; None where none is."""
-        for one in self.ranked[:1]:
-            others = [other.name for other in self.variants if other.name != one.name]
-            if others and all(self.verdict(one.name, other) == BETTER for other in others):
-                return one.name
-        return None
+        wins = Counter(better for better, _ in self.decided)
+        return next((name for name, n in wins.items() if n == len(self.variants) - 1), None)
+
+    @property
+    def decided(self) -> tuple[tuple[str, str], ...]:
+        """(better, worse) of every pair that is told apart."""
+        return tuple(
+            (pair.variant, pair.reference) if pair.verdict == BETTER else (pair.reference, pair.variant)
+            for pair in self.comparisons
+            if pair.verdict in (BETTER, WORSE)
+        )
 
     def verdict(self, variant: str, reference: str) -> str | None:
         """Return the verdict on one variant against another, whichever way it was compared; None where it was not."""

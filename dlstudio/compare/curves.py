@@ -3,38 +3,34 @@
 from __future__ import annotations
 
 import dataclasses
-import os
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, TypeAlias, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from dlstudio.compare.gather import Gathered, gather
+from dlstudio.compare.gather import gather
+from dlstudio.compare.read_curves import NO_EPOCHS, Align, Read, read_curves
 from dlstudio.compare.result import Comparison
 from dlstudio.compare.variants import group
+from dlstudio.compare.words import listed, number
 from dlstudio.errors import DLStudioError, unknown_name
 from dlstudio.results import Finding, Result
-from dlstudio.runs.folder import RunFolder
-from dlstudio.runs.thinned import Thinned, thin, thinned
 from dlstudio.stats import mean_interval
-from dlstudio.tracking.catalogue import Catalogue
-from dlstudio.tracking.home import find_home
-from dlstudio.tracking.search import BEYOND
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Overlay", "overlay"]
+__all__ = ["Overlay", "overlay", "overlay_of"]
 
 Array: TypeAlias = npt.NDArray[np.float64]
-Align = Literal["step", "epoch", "wall"]
 
 GRID = 200
 """Most places at which the runs of a variant are averaged."""
-NO_EPOCHS = "logged no epochs"
+FEW = 8
+AXES = {"step": "optimiser step", "epoch": "epoch", "wall": "seconds since each run began"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -51,11 +47,11 @@ class Overlay(Result, schema=1):
         grid: float64 (g,), at most 200 places on the axis.
         on_grid: float64 (runs, g), the latest value that each run had logged by then; NaN before its first and after
             its last, where it was not finite as it was logged.
-        left_out: (run, why) of runs without this curve.
+        left_out: (run, why) of runs without this curve, and of those that the comparison left out.
         findings: what has to be known of the bands; code DLS513.
 
     Example:
-        >>> o = overlay(["wide-0", "wide-1", "narrow-0", "narrow-1"], "val/loss", align="epoch")
+        >>> o = dls.overlay(["wide-0", "wide-1", "narrow-0", "narrow-1"], "val/loss", align="epoch")
         >>> o.bands.query("variant == 'wide'")[["x", "mean", "low", "high", "n"]]
         >>> o.only(variants=["wide"]).frame()
     """
@@ -97,8 +93,8 @@ class Overlay(Result, schema=1):
         order = list(dict.fromkeys(self.variants))
         parts = []
         of_run = np.array([order.index(variant) for variant in self.variants], dtype=np.int64)
-        for number, name in enumerate(order):
-            values = self.on_grid[of_run == number]
+        for code, name in enumerate(order):
+            values = self.on_grid[of_run == code]
             there = np.isfinite(values)
             n = there.sum(axis=0)
             with np.errstate(divide="ignore", invalid="ignore"):
@@ -111,6 +107,24 @@ class Overlay(Result, schema=1):
             )
         columns = ["variant", "x", "mean", "low", "high", "n"]
         return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
+
+    @property
+    def summary(self) -> tuple[str, ...]:
+        """What is laid over each other, and where the variants come to at the end, in sentences."""
+        order = list(dict.fromkeys(self.variants))
+        n, of = len(self), len(order)
+        runs = f"{n:,} {'run' if n == 1 else 'runs'} of {of:,} {'variant' if of == 1 else 'variants'}"
+        band = f"a band is the {100 * self.level:g} % interval of a mean"
+        said = [f"{self.key} of {runs}, by {AXES[self.align]}; {band}."]
+        bands = self.bands
+        ends = bands.dropna(subset=["mean"]).groupby("variant", sort=False).last()
+        counted = [f"{name} {number(float(ends['mean'][name]))} (n = {int(ends['n'][name])})" for name in ends.index]
+        if counted:
+            said.append(f"The means where their curves end: {listed(counted, FEW)}.")
+        if self.left_out:
+            name, why = self.left_out[0]
+            said.append(f"{len(self.left_out):,} left out, for instance {name}: {why}.")
+        return tuple(said)
 
     def points(self, run: str) -> tuple[Array, Array]:
         """Return ``(x, y)`` of one run, by its key.
@@ -168,7 +182,8 @@ def overlay(what: Any, key: str, *, align: Align = "step", by: str | None = None
     Runs that other programs logged to MLflow are asked for one by one.
 
     Args:
-        what: a comparison; or runs, as `dls.compare` takes them: a list, an MLflow filter, None for all of the home.
+        what: a comparison, of whose runs those are read that count in it; or runs, as `dls.compare` takes them: a list,
+            an MLflow filter, None for all of the home.
         key: what was logged, such as ``"val/loss"``.
         align: by ``"step"``, ``"epoch"`` or ``"wall"`` time since each run's beginning.
         by: what makes a variant, as of `dls.compare`; None takes the comparison's variants.
@@ -178,101 +193,85 @@ def overlay(what: Any, key: str, *, align: Align = "step", by: str | None = None
         DLStudioError: no run has logged `key`, or there are no runs.
 
     Example:
-        >>> overlay(dls.compare(None, metric="val/auc"), "val/loss", align="epoch").bands
+        >>> dls.overlay(dls.compare(metric="val/auc"), "val/loss", align="epoch").bands
     """
     if align not in get_args(Align):
         raise unknown_name("alignment", align, get_args(Align))
     mean_interval(0.0, 1.0, 2, level)  # an impossible level is named before a thousand runs are read
-    runs, variants, left_out = _chosen(what, by)
-    catalogue = Catalogue(find_home())
-    if any(run.folder is None for run in runs):
-        _ = catalogue.client  # connected once, and not by every thread
-    found: list[tuple[Gathered, str, Array, Array]] = []
-    # Decoding leaves the interpreter free, so threads share the work where a log is read for the first time.
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        read = pool.map(lambda run: _read(run, key, align, catalogue), runs)
-        for run, variant, curve in zip(runs, variants, read, strict=True):
-            if isinstance(curve, str):
-                left_out.append((run.name, curve))
-            else:
-                found.append((run, variant, *curve))
+    if isinstance(what, Comparison):
+        variants = _counted(what)
+        runs, left_out = gather(list(variants))[0], list(what.left_out)
+        if by is not None:
+            variants = {run.key: part.name for part in group(runs, by) for run in part.runs}
+    else:
+        runs, left_out = gather(what)
+        variants = {run.key: part.name for part in group(runs, by) for run in part.runs}
+    metrics = [run.metrics for run in runs]
+    read = read_curves(runs, key, align)
+    return _laid_over({run.key: run.name for run in runs}, variants, read, key, align, level, left_out, metrics)
+
+
+def overlay_of(comparison: Comparison, read: Mapping[str, Read], key: str, align: Align = "step") -> Overlay:
+    """Lay the curves of what a comparison counts over each other, of curves that were read before, maybe of more runs.
+
+    Args:
+        comparison: of runs.
+        read: what `read_curves` returned, of all these runs at least.
+        key, align: as they were read.
+
+    Raises:
+        DLStudioError: none of these runs has the curve, or the comparison is one of plain values.
+
+    Example:
+        >>> read = read_curves(runs, "val/loss", "step")
+        >>> overlay_of(compare(runs[:100], metric="val/auc"), read, "val/loss")
+    """
+    variants = _counted(comparison)
+    records = [record for record in comparison.run_records if record["key"] in variants]
+    names, metrics = {str(one["key"]): str(one["name"]) for one in records}, [one["metrics"] for one in records]
+    return _laid_over(names, variants, read, key, align, comparison.level, comparison.left_out, metrics)
+
+
+def _counted(comparison: Comparison) -> dict[str, str]:
+    """The variant of every run that counts, by its key: a band is of the runs that the table is of."""
+    if not any(record["key"] for record in comparison.run_records):
+        raise DLStudioError("a comparison of runs", "one of plain values", "Plain values have no curves.")
+    return {
+        str(record["key"]): str(record["variant"])
+        for record in comparison.run_records
+        if record["key"] and not math.isnan(record["value"])
+    }
+
+
+def _laid_over(
+    names: Mapping[str, str], variants: Mapping[str, str], read: Mapping[str, Read], key: str, align: str,
+    level: float, left_out: Sequence[tuple[str, str]], metrics: Iterable[Mapping[str, float]],
+) -> Overlay:  # fmt: skip
+    keys = [run for run in names if isinstance(read[run], tuple)]
+    found = [one for run in keys if isinstance(one := read[run], tuple)]
+    why = [(names[run], one) for run in names if isinstance(one := read[run], str)]
     if not found:
-        raise _nothing(key, align, runs, left_out)
-    grid = _grid([even[0] for _, _, _, even in found])
-    shown = [part for _, _, part, _ in found]
+        if any(reason == NO_EPOCHS for _, reason in why):
+            raise DLStudioError("runs that logged 'epoch'", "none", "Use align='step' or 'wall'.")
+        raise unknown_name("scalar", key, {name for one in metrics for name in one})
+    shown = [part for part, _ in found]
+    grid = _grid([even[0] for _, even in found])
     return _with_findings(
         Overlay(
             key=key,
             align=align,
             level=level,
-            names=tuple(run.name for run, _, _, _ in found),
-            keys=tuple(run.key for run, _, _, _ in found),
-            variants=tuple(variant for _, variant, _, _ in found),
+            names=tuple(names[run] for run in keys),
+            keys=tuple(keys),
+            variants=tuple(variants[run] for run in keys),
             starts=np.concatenate([[0], np.cumsum([part.shape[1] for part in shown])]).astype(np.int64),
             x=np.concatenate([part[0] for part in shown]),
             y=np.concatenate([part[1] for part in shown]),
             grid=grid,
-            on_grid=np.stack([_latest(even, grid) for _, _, _, even in found]),
-            left_out=tuple(left_out),
+            on_grid=np.stack([_latest(even, grid) for _, even in found]),
+            left_out=(*left_out, *why),
         )
     )
-
-
-def _chosen(what: Any, by: str | None) -> tuple[list[Gathered], list[str], list[tuple[str, str]]]:
-    if isinstance(what, Comparison):
-        named = {str(record["key"]): str(record["variant"]) for record in what.run_records if record["key"]}
-        if not named:
-            raise DLStudioError("a comparison of runs", "one of plain values", "Plain values have no curves.")
-        runs, left_out = gather(list(named))
-        if by is None:
-            return runs, [named[run.key] for run in runs], left_out
-    else:
-        runs, left_out = gather(what)
-    of_run = {run.key: part.name for part in group(runs, by) for run in part.runs}
-    return runs, [of_run[run.key] for run in runs], left_out
-
-
-def _read(run: Gathered, key: str, align: str, catalogue: Catalogue) -> tuple[Array, Array] | str:
-    """Places and values of the points to show and to average; or why there are none."""
-    curve = _curve(run, key, catalogue)
-    if curve is None:
-        return f"logged nothing as {key!r}"
-    both = (curve.shown, curve.even)
-    if align == "step":
-        return both[0][:2], both[1][:2]
-    if align == "wall":
-        status = RunFolder(run.folder).status if run.folder is not None else {}
-        # A run that was continued had begun before it was last started.
-        begin = min(float(status.get("started") or run.created), float(curve.even[2].min()))
-        shown, even = (np.stack([part[2] - begin, part[1]]) for part in both)
-        return shown, even
-    epochs = _curve(run, "epoch", catalogue)
-    if epochs is None:
-        return NO_EPOCHS
-    steps, over = _ends(epochs.even[0], epochs.even[1], float(curve.even[0, -1]))
-    shown, even = (np.stack([np.interp(part[0], steps, over), part[1]]) for part in both)
-    return shown, even
-
-
-def _curve(run: Gathered, key: str, catalogue: Catalogue) -> Thinned | None:
-    if run.folder is not None:
-        return thinned(RunFolder(run.folder), key)
-    points = catalogue.client.get_metric_history(run.key, key)
-    if not points:
-        return None
-    steps, values, times = np.array([(p.step, p.value, p.timestamp / 1e3) for p in points], dtype=np.float64).T
-    # MLflow stores infinities as the largest float.
-    return thin(steps, np.where(np.abs(values) > BEYOND, np.copysign(np.inf, values), values), times)
-
-
-def _ends(first_steps: Array, epochs: Array, last: float) -> tuple[Array, Array]:
-    """Steps, and how many epochs were over by then, from the first step of each; `last` is the latest step known."""
-    if np.any(epochs != np.round(epochs)):
-        return first_steps, epochs  # a logger that writes fractions says how much is over
-    before, over = first_steps - 1, epochs - epochs[0]
-    # The last epoch is as long as the others; of one alone, it was over with the run.
-    length = (before[-1] - before[0]) / (over[-1] - over[0]) if over[-1] > over[0] else max(last - before[0], 1.0)
-    return np.append(before, before[-1] + length), np.append(over, over[-1] + 1)
 
 
 def _grid(places: Sequence[Array]) -> Array:
@@ -312,9 +311,3 @@ def _with_findings(found: Overlay) -> Overlay:
             )
         )
     return dataclasses.replace(found, findings=tuple(findings))
-
-
-def _nothing(key: str, align: str, runs: Sequence[Gathered], left_out: Sequence[tuple[str, str]]) -> DLStudioError:
-    if any(reason == NO_EPOCHS for _, reason in left_out):
-        return DLStudioError("runs that logged 'epoch'", "none", "Use align='step' or 'wall'.")
-    return unknown_name("scalar", key, {name for run in runs for name in run.metrics})

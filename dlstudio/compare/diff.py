@@ -13,6 +13,8 @@ from dlstudio.tracking.environment import changed_between
 
 __all__ = ["diff_runs"]
 
+CHECKPOINTED = "modality"
+"""Told of the data by a checkpoint; before the first one, and by other tools, less is known."""
 Row = tuple[str, str, Value, Value, bool]
 
 
@@ -69,6 +71,8 @@ def diff_runs(a: Any, b: Any) -> RunDiff:
 
 def _pairs(one: Facts, two: Facts, section: str) -> list[tuple[str, Value, Value]]:
     left, right = one.sections.get(section, {}), two.sections.get(section, {})
+    if section == "data" and left and right and not (CHECKPOINTED in left and CHECKPOINTED in right):
+        return [(item, left[item], right[item]) for item in left if item in right]  # what is known of both
     return [(item, left.get(item), right.get(item)) for item in {**left, **right}]
 
 

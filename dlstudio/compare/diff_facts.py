@@ -34,7 +34,8 @@ class Facts:
 
     Attributes:
         name, key: what the run is called; the name of its folder, or its MLflow id.
-        sections: what is recorded, by section and item.
+        sections: what is recorded, by section and item; of data, where a run never reached a checkpoint, the name and
+            the fingerprint alone.
         cells: sources of the notebook cells executed before the run began.
         patches: uncommitted changes by file, as git shows them.
         commit, cwd: of the code; "" where unknown.
@@ -101,6 +102,8 @@ def _recorded(run: Run) -> Facts:
     }
     if "data" in content:
         sections["data"] = _data(content["data"])
+    elif described := read_json(run.folder / "data.json"):  # written before the first checkpoint
+        sections["data"] = {key: str(described[key]) for key in ("name", "fingerprint") if key in described}
     if "model" in content:
         sections["model"] = _structure(content["model"], plan)
     if environment:
@@ -235,5 +238,5 @@ def _logged(run_id: str) -> Facts | None:
     if commit:
         sections["code"] = {"commit": commit, "command": found.tags.get("mlflow.source.name")}
     if found.digests:
-        sections["data"] = {"fingerprint": "+".join(found.digests)}
+        sections["data"] = {"MLflow fingerprint": "+".join(found.digests)}  # of another kind than those of dlstudio
     return Facts(name=found.name, key=run_id, sections=sections, commit=commit)

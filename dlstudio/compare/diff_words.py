@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from dlstudio.compare.diff_facts import Value
 from dlstudio.compare.diff_result import RunDiff
+from dlstudio.compare.words import listed
 from dlstudio.results import Finding
 
 __all__ = ["describe", "findings_of"]
@@ -46,11 +47,11 @@ def describe(diff: RunDiff) -> tuple[str, ...]:
         sentences.append(f"They ran elsewhere: {_changes(diff.differing('environment'))}.")
     same = [words for section, words in CAUSES.items() if section in known and section not in diff.sections]
     if same:
-        sentences.append(f"The same in both: {_listed(same)}.")
+        sentences.append(f"The same in both: {listed(same, len(same))}.")
     for side, name in (("a", diff.a), ("b", diff.b)):
         missing = [CAUSES[section] for section, which in diff.unrecorded.items() if which == _other(side)]
         if missing:
-            sentences.append(f"Of {name!r} nothing is recorded of: {_listed(missing)}.")
+            sentences.append(f"Of {name!r} nothing is recorded of: {listed(missing, len(missing))}.")
     metrics = _metrics(diff)
     if metrics:
         sentences.append(f"What came of it: {_changes(metrics)}.")
@@ -153,7 +154,3 @@ def _are(n: int) -> str:
 
 def _other(side: str) -> str:
     return "b" if side == "a" else "a"
-
-
-def _listed(names: Sequence[str]) -> str:
-    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,9 +16,11 @@ from dlstudio.compare.resampling import Answers, Metric, resampled
 from dlstudio.errors import DLStudioError
 from dlstudio.repetitions import POWER, Contrast
 
-__all__ = ["Answers", "Assessed", "contrast_rows", "mcnemar_p", "rows_needed"]
+__all__ = ["Answers", "Assessed", "assess_rows", "mcnemar_p", "rows_needed"]
 
 Array = npt.NDArray[Any]
+Contrasted = Callable[[str, str], Contrast]
+"""Of (variant, reference)."""
 
 ENOUGH = 500
 """Draws from which they are counted; of fewer only the standard error is taken."""
@@ -34,36 +36,35 @@ class Assessed:
     high: float
 
 
-def contrast_rows(
-    metric: Metric,
-    y_true: Array,
-    given: Mapping[str, Answers],
-    pairs: Sequence[tuple[str, str]],
-    *,
-    level: float = 0.95,
-    seed: int = 0,
-) -> tuple[dict[str, Assessed], list[Contrast]]:
-    """Assess models on the same rows, and contrast them in pairs.
+def assess_rows(
+    metric: Metric, y_true: Array, given: Mapping[str, Answers], *, level: float = 0.95, seed: int = 0
+) -> tuple[dict[str, Assessed], Contrasted]:
+    """Assess models on the same rows, and say how to contrast two of them.
 
     Accuracies are contrasted by McNemar's test, areas under the ROC curve by DeLong's, means over rows (log loss, Brier
     score, absolute and squared errors) by Student's t, and all else by the bootstrap of rows. All of them speak of rows
     like these, drawn independently, and of these models as they are trained. Where there are too few draws to count for
-    so many pairs, or the metric is too slow to be called often, the bootstrap's standard error is taken.
+    all pairs, or the metric is too slow to be called often, the bootstrap's standard error is taken.
 
     Args:
         metric: a name, with or without the part of the data before it; or a function of (y_true, y_pred), which gets
             probabilities in place of classes where there are any.
         y_true: (n,) class indices or quantities.
         given: by model.
-        pairs: (variant, reference), names of `given`.
         level: of confidence.
         seed: of the bootstrap.
 
     Returns:
-        Every model's metric, and a contrast for each pair. Effect sizes are in units of the spread that one row adds.
+        Every model's metric, and a function of (variant, reference) that contrasts them. Effect sizes are in units of
+        the spread that one row adds.
 
     Raises:
         DLStudioError: the rows are of one class and the metric needs two, or its name is unknown.
+
+    Example:
+        >>> assessed, contrast = assess_rows("auc", y, {"A": Answers(...), "B": Answers(...)})
+        >>> assessed["A"].value, float(contrast("B", "A").p_value)
+        (0.81, 0.034)
     """
     if isinstance(metric, str):
         name = base_name(metric)
@@ -72,21 +73,19 @@ def contrast_rows(
             raise DLStudioError(f"rows of at least two classes for {name}", f"{len(y_true):,} of one class", remedy)
         if name == "accuracy":
             right = {key: answers.y_pred == y_true for key, answers in given.items()}
-            return {key: _share(hits, level) for key, hits in right.items()}, [
-                _mcnemar(right[a], right[b], level) for a, b in pairs
-            ]
+            shares = {key: _share(hits, level) for key, hits in right.items()}
+            return shares, lambda a, b: _mcnemar(right[a], right[b], level)
         if name == "auc" and all(answers.y_score is not None for answers in given.values()):
             found = {key: auc_rows(y_true, np.asarray(answers.y_score)) for key, answers in given.items()}
-            return {key: _normal(value, rows, level) for key, (value, rows) in found.items()}, [
-                _delong(found[a], found[b], level) for a, b in pairs
-            ]
+            areas = {key: _normal(value, rows, level) for key, (value, rows) in found.items()}
+            fewest = int(np.unique(y_true, return_counts=True)[1].min())
+            return areas, lambda a, b: _delong(found[a], found[b], fewest, level)
         rows = {key: row_losses(name, y_true, answers.y_pred, answers.y_score) for key, answers in given.items()}
         means = {key: one for key, one in rows.items() if one is not None}
         if len(means) == len(rows):
-            return {key: _mean(one, level) for key, one in means.items()}, [
-                _of_means(means[a] - means[b], level) for a, b in pairs
-            ]
-    return _bootstrap(metric, y_true, given, pairs, level, seed)
+            averages = {key: _mean(one, level) for key, one in means.items()}
+            return averages, lambda a, b: _of_means(means[a] - means[b], level)
+    return _bootstrap(metric, y_true, given, level, seed)
 
 
 def mcnemar_p(b: int, c: int) -> float:
@@ -162,13 +161,15 @@ def _mid_p_interval(k: int, n: int, level: float) -> tuple[float, float]:
     return low, high
 
 
-def _delong(found: tuple[float, Array], other: tuple[float, Array], level: float) -> Contrast:
+def _delong(found: tuple[float, Array], other: tuple[float, Array], fewest: int, level: float) -> Contrast:
     from scipy.special import ndtr
 
     difference = found[0] - other[0]
     error = float(np.sqrt(((found[1] - other[1]) ** 2).sum()))
     if not error > 1e-12:
         p = 1.0 if abs(difference) < 1e-12 else math.nan
+        # Two that rank all rows alike do not differ; two that make no mistake may be of few rows.
+        error = 0.0 if 1e-12 < found[0] < 1 - 1e-12 else _unseen(fewest)
     else:
         p = float(2 * ndtr(-abs(difference) / error))
     half = _z(level) * error
@@ -189,16 +190,15 @@ def _of_means(rows: Array, level: float) -> Contrast:
 
 
 def _bootstrap(
-    metric: Metric, y_true: Array, given: Mapping[str, Answers], pairs: Sequence[tuple[str, str]], level: float,
-    seed: int,
-) -> tuple[dict[str, Assessed], list[Contrast]]:  # fmt: skip
+    metric: Metric, y_true: Array, given: Mapping[str, Answers], level: float, seed: int
+) -> tuple[dict[str, Assessed], Contrasted]:
     from scipy.special import stdtr, stdtrit
 
     n, at = len(y_true), {key: place for place, key in enumerate(given)}
     whole, draws = resampled(metric, y_true, list(given.values()), seed)
     n_draws = len(draws)
     # Chosen by numbers alone: Holm's method asks for p-values that a count of draws can be as small as.
-    counted = n_draws >= ENOUGH and 2 / (1 + n_draws) * max(len(pairs), math.comb(len(given), 2)) <= 1 - level
+    counted = n_draws >= ENOUGH and 2 / (1 + n_draws) * math.comb(len(given), 2) <= 1 - level
     test = "paired bootstrap" if counted else f"bootstrap error of {n_draws:,} draws"
 
     def interval(value: float, drawn: Array, error: float) -> tuple[float, float]:
@@ -214,8 +214,8 @@ def _bootstrap(
     for key, k in at.items():
         low, high = interval(float(whole[k]), draws[:, k], _error(draws[:, k]))
         assessed[key] = Assessed(value=float(whole[k]), low=low, high=high)
-    found = []
-    for a, b in pairs:
+
+    def contrast(a: str, b: str) -> Contrast:
         difference, apart = float(whole[at[a]] - whole[at[b]]), draws[:, at[a]] - draws[:, at[b]]
         apart = apart[~np.isnan(apart)]
         error = _error(apart)
@@ -225,13 +225,23 @@ def _bootstrap(
             p = min(1.0, 2 * (1 + min((apart <= 0).sum(), (apart >= 0).sum())) / (1 + len(apart)))
         else:
             p = float(2 * stdtr(n_draws - 1, -abs(difference) / error)) if error else math.nan if difference else 1.0
-        found.append(_contrast(difference, interval(difference, apart, error), p, error, n, test))
-    return assessed, found
+        of_classes = given[a].y_pred.dtype.kind in "iu" and (isinstance(metric, str) or given[a].y_score is None)
+        if error == difference == 0 and of_classes:
+            error = _unseen(n)  # classes may be told alike by chance, as scores may not
+            return _contrast(0.0, (-_z(level) * error, _z(level) * error), p, error, n, test)
+        return _contrast(difference, interval(difference, apart, error), p, error, n, test)
+
+    return assessed, contrast
 
 
 def _error(drawn: Array) -> float:
     known = drawn[~np.isnan(drawn)]
     return float(known.std(ddof=1)) if len(known) > 1 else math.nan
+
+
+def _unseen(n: int) -> float:
+    """The standard error of a share of rows that differ, where none of n does (Bonett and Price, as in McNemar's)."""
+    return math.sqrt(2) / (n + 2)
 
 
 def _contrast(difference: float, ends: tuple[float, float], p: float, error: float, n: int, test: str) -> Contrast:

@@ -116,8 +116,6 @@ def pareto(what: Any, objectives: Mapping[str, str], *, by: str | None = None) -
     if isinstance(what, Comparison):
         frame, by = what.runs, "variant" if by is None else by
         unused, reasons = frame["value"].isna().to_numpy(), dict(what.left_out)
-        # As names of measures are usual in constraints, they are here.
-        frame = frame.rename(columns={f"measures.{name}": name for name in directions if name not in frame})
     elif isinstance(what, pd.DataFrame):
         frame = what
     else:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dlstudio.compare.found import found_of
 from dlstudio.errors import DLStudioError, unknown_name
 from dlstudio.runs.folder import RunFolder, read_json
 from dlstudio.runs.run import Run
@@ -20,6 +21,8 @@ TWICE, NEWER = "listed twice", "has the same seed"
 """Why a run was left out that repeats another."""
 PLANS = ("search", "ablation", "plan")
 """Kinds of runs that train nothing themselves: the runs they planned are the ones to compare."""
+PLANNED = "trained nothing itself: it planned others"
+MLFLOW = "mlflow:"
 MEASURED_FILE = "measures.json"
 """What `dls.measure` keeps with a run."""
 
@@ -34,8 +37,10 @@ class Gathered:
         config, tags: settings by name, nested ones with dotted names; words about it.
         metrics: the latest value of each.
         measures: latency, size and the like, where they were measured.
-        n_steps: optimiser steps; None where unknown.
-        fingerprint, data: of the data it was trained on, and their name; "" where unknown.
+        n_steps: optimiser steps, or what another tool counted its metrics by; None where unknown, as what others
+            count is beside runs of dlstudio.
+        fingerprint, data: of the data it was trained on, and their name; "" where unknown. A fingerprint that MLflow
+            took begins with ``mlflow:``: it says nothing beside one that dlstudio took.
         created: seconds since the epoch.
         folder: of a run of this home; None for any other, whose key is an MLflow id.
     """
@@ -59,7 +64,8 @@ def gather(what: Any) -> tuple[list[Gathered], list[tuple[str, str]]]:
     """Return the runs that are meant, oldest first as far as nobody ordered them, and what was left out with why.
 
     Args:
-        what: None for all runs of the home; an MLflow filter; or a sequence of runs, names, keys or MLflow ids.
+        what: None for all runs of the home; an MLflow filter; or a sequence of runs, names, keys or MLflow ids, or of
+            what this function returned, which is not read anew.
 
     Raises:
         DLStudioError: a name is unknown, the filter cannot be read, or there is nothing.
@@ -73,13 +79,17 @@ def gather(what: Any) -> tuple[list[Gathered], list[tuple[str, str]]]:
     elif isinstance(what, str):
         from dlstudio.tracking.search import search
 
-        found = sorted((_of_mlflow(one, home) for one in search(home, what)), key=lambda one: one.created)
+        logged = search(home, what)
+        left_out = [(one.name, PLANNED) for one in logged if _plans(one)]
+        found = sorted((_of_mlflow(one, home) for one in logged if not _plans(one)), key=lambda one: one.created)
         remedy = "Try the filter in MLflow, or pass None for all runs of the home."
     else:
         found, left_out = _named(what, home)
         remedy = "Pass runs, their names or their MLflow ids."
     if not found:
         raise DLStudioError("runs to compare", f"none in {home}" if what is None else f"none by {what!r}", remedy)
+    if any(one.folder is not None for one in found):
+        found = [one if one.folder is not None else dataclasses.replace(one, n_steps=None) for one in found]
     return found, left_out
 
 
@@ -110,17 +120,19 @@ def _folders(home: Path) -> list[RunFolder]:
 
 
 def _measures(folder: Path, facts: Mapping[str, Any]) -> dict[str, float]:
+    """What the model costs, as far as that was measured of these weights, and what saved results know of it."""
     found = {"n_parameters": float(facts["n_parameters"])} if "n_parameters" in facts else {}
     path, model = folder / "results" / MEASURED_FILE, folder / "checkpoints" / "best.pt"
-    if not path.exists() or (model.exists() and model.stat().st_mtime_ns > path.stat().st_mtime_ns):
-        return found  # or measured of other weights
-    kept = read_json(path).get("fields")
-    for key, value in (kept if isinstance(kept, dict) else {}).items():
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            found[key] = float(value)
-        elif isinstance(value, dict) and not any(part.startswith("$") for part in value):
-            found |= {part: float(one) for part, one in value.items() if type(one) in (int, float)}
-    return found
+    if path.exists() and not (model.exists() and model.stat().st_mtime_ns > path.stat().st_mtime_ns):
+        kept = read_json(path).get("fields")
+        for name, value in (kept if isinstance(kept, dict) else {}).items():
+            if isinstance(value, int | float) and not isinstance(value, bool):
+                found[name] = float(value)
+    return found | found_of(folder)
+
+
+def _plans(logged: Any) -> bool:
+    return logged.tags.get("dlstudio.kind") in PLANS
 
 
 def _of_mlflow(logged: Any, home: Path) -> Gathered:
@@ -142,7 +154,8 @@ def _of_mlflow(logged: Any, home: Path) -> Gathered:
         config=config,
         tags=tags,
         metrics=logged.metrics,
-        fingerprint="+".join(logged.digests),
+        n_steps=logged.last_step,
+        fingerprint=MLFLOW + "+".join(logged.digests) if logged.digests else "",
         data=str(config.get("data", "")),
         created=logged.created,
     )
@@ -153,9 +166,11 @@ def _named(what: Any, home: Path) -> tuple[list[Gathered], list[tuple[str, str]]
         raise _no_runs(what)
     items = [what] if isinstance(what, Run) else list(what)
     index = _index(home) if any(isinstance(item, str) for item in items) else {}
-    chosen: list[RunFolder | str] = []
+    chosen: list[Gathered | RunFolder | str] = []
     for item in items:
-        if isinstance(item, Run):
+        if isinstance(item, Gathered):
+            chosen.append(item)
+        elif isinstance(item, Run):
             chosen.append(RunFolder(item.folder))
         elif isinstance(item, str):
             chosen.append(index.get(item, item))
@@ -176,13 +191,17 @@ def _named(what: Any, home: Path) -> tuple[list[Gathered], list[tuple[str, str]]
     left_out: list[tuple[str, str]] = []
     seen: set[str] = set()
     for one in chosen:
-        run = _of_mlflow(logged[one], home) if isinstance(one, str) else of_home(one)
+        run = one if isinstance(one, Gathered) else _read(one, home, logged)
         if run.key in seen:
             left_out.append((run.name, TWICE))
         else:
             seen.add(run.key)
             found.append(run)
     return found, left_out
+
+
+def _read(one: RunFolder | str, home: Path, logged: Mapping[str, Any]) -> Gathered:
+    return _of_mlflow(logged[one], home) if isinstance(one, str) else of_home(one)
 
 
 def _no_runs(item: Any) -> DLStudioError:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
-import math
+import dataclasses
 import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dlstudio.compare.found import found_of
 from dlstudio.compare.measures import Measures
 from dlstudio.errors import DLStudioError
-from dlstudio.results import Result
-from dlstudio.runs.kept import keep, kept
+from dlstudio.runs.kept import keep
 from dlstudio.runs.run import Run, open_run
 
 if TYPE_CHECKING:
@@ -30,9 +31,9 @@ MIB = 2**20
 def measure(run: Run | str | nn.Module, *, model: nn.Module | None = None, inputs: Any = None) -> Measures:
     """Measure what a forward pass costs: of one row and of a batch, on a GPU where there is one, else on the CPU.
 
-    Afterwards the result is kept with the run as ``measures``, where `dls.compare`, `dls.pareto` and constraints of a
-    recommendation find it. Inputs are random numbers of the shape that the run was trained on, as time and memory do
-    not depend on their values. The model is as it was.
+    Afterwards the costs are kept with the run as ``measures``, where it can be written; there `dls.compare`,
+    `dls.pareto` and constraints of a recommendation find them. Inputs are random numbers of the shape that the run was
+    trained on, as time and memory do not depend on their values. The model is as it was.
 
     Args:
         run: a run, or its name; or a module, together with `inputs`.
@@ -73,7 +74,11 @@ def measure(run: Run | str | nn.Module, *, model: nn.Module | None = None, input
         got = f"{type(error).__name__}: {error!s:.200}"
         remedy = "Pass inputs=, a batch that the model takes."
         raise DLStudioError(f"inputs that fit the model, not of shape {tuple(batch.shape)}", got, remedy) from error
-    return keep(_measured(module, batch, opened, device), "measures")
+    costs = _measured(module, batch, opened, device)
+    # A disk that is full or read-only takes away the copy, not the result.
+    with contextlib.suppress(OSError):
+        keep(costs, "measures")
+    return costs if opened is None else dataclasses.replace(costs, found=found_of(opened.folder))
 
 
 def _measured(module: nn.Module, batch: torch.Tensor, run: Run | None, device: torch.device) -> Measures:
@@ -90,7 +95,6 @@ def _measured(module: nn.Module, batch: torch.Tensor, run: Run | None, device: t
         n_parameters=sum(parameter.numel() for parameter in module.parameters()),
         size_mib=bytes_of(module) / MIB,
         peak_mib=peak_of_forward(module, batch) / MIB,
-        found={} if run is None else _found(run),
         device=str(device),
         run="" if run is None else run.key,
     )
@@ -128,21 +132,3 @@ def _times(module: nn.Module, batch: torch.Tensor) -> list[float]:
             finish()
             taken.append((time.perf_counter() - started) * 1e3)
     return taken
-
-
-def _found(run: Run) -> dict[str, float]:
-    """What saved results know: read by what they have, so that this room needs none of theirs."""
-    found: dict[str, float] = {}
-    calibration: Any = kept(run, "calibration", Result)
-    if calibration is not None:
-        found["calibration_error"] = float(calibration.ece)
-    audit: Any = kept(run, "fairness", Result)
-    if audit is not None:
-        overall = audit.gaps.query("group == 'overall' and criterion.str.endswith('_difference')")
-        found |= {str(name): float(value) for name, value in overall.groupby("criterion")["value"].max().items()}
-    robustness: Any = kept(run, "robustness", Result)
-    if robustness is not None and robustness.curves:
-        values = [float(value) for one in robustness.curves.values() for value in one.value]
-        worst = min if robustness.metric == "accuracy" else max
-        found[f"robust_{robustness.metric}"] = worst(values)
-    return {name: value for name, value in found.items() if math.isfinite(value)}

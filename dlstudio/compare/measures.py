@@ -31,8 +31,9 @@ class Measures(Result, schema=1):
         n_parameters: numbers that can be trained or are frozen; what is shared counts once.
         size_mib: of parameters and buffers in memory.
         peak_mib: weights, inputs and results alive at once in a forward pass of `batch_size` rows.
-        found: by name, what was saved with the run: ``calibration_error``; the largest gaps of an audit, such as
-            ``demographic_parity_difference``; the worst ``robust_accuracy`` of the strengths tried.
+        found: by name, what results say that had been saved with the run by then: ``calibration_error``; the largest
+            gaps of an audit, such as ``demographic_parity_difference``; the worst ``robust_accuracy`` of the strengths
+            tried. It is not kept with the costs: comparisons read the latest results.
         device: the measurements were made on.
         run: the run's key; "" for a module.
 

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from dlstudio.compare.compared import Compared, Variant
+from dlstudio.compare.of_runs import STILL
 from dlstudio.errors import DLStudioError
+from dlstudio.runs.folder import RunFolder
 from dlstudio.runs.run import open_run
+from dlstudio.tracking.home import find_home
 from dlstudio.training.naming import check_names
 from dlstudio.training.recipe import Recipe
 
 __all__ = ["MissingSeed", "missing_seeds"]
+
+TRAINING = "it is training already"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -19,7 +27,8 @@ class MissingSeed:
 
     Attributes:
         variant, seed: which.
-        recipe: to train it: that of the variant's latest run with this seed; None where no recipe was recorded.
+        recipe: to train it: that of the variant's latest run with this seed; None where no recipe was recorded, where
+            it is training already, and where it was trained and gave no finite value, as it would again.
         why_not: why there is no recipe; "" where there is one.
     """
 
@@ -35,13 +44,19 @@ def missing_seeds(comparison: Compared) -> tuple[MissingSeed, ...]:
     Example:
         >>> [dls.launch(one.recipe) for one in missing_seeds(c) if one.recipe]
     """
-    return tuple(_missing(one, seed) for one in comparison.variants for seed in one.missing_seeds)
+    if not any(one.missing_seeds for one in comparison.variants):
+        return ()
+    going = _going()
+    return tuple(_missing(one, seed, comparison, going) for one in comparison.variants for seed in one.missing_seeds)
 
 
-def _missing(variant: Variant, seed: int | str) -> MissingSeed:
+def _missing(variant: Variant, seed: int | str, comparison: Compared, going: Sequence[Any]) -> MissingSeed:
     def without(why: str) -> MissingSeed:
         return MissingSeed(variant=variant.name, seed=seed, why_not=why)
 
+    for record in comparison.run_records:
+        if (record["variant"], record["seed"]) == (variant.name, seed) and (why := _fate(record, comparison.metric)):
+            return without(why)
     if variant.mixed:
         return without("its runs differ in more than their seeds")
     if not isinstance(seed, int):
@@ -55,4 +70,27 @@ def _missing(variant: Variant, seed: int | str) -> MissingSeed:
         return without("its runs are of no recipe that can be trained again")
     if recipe.to_dict() != config | {"seed": seed, "name": None}:
         return without("its runs are of no recipe that can be trained again")
+    if recipe.to_dict() in going:
+        return without(TRAINING)
     return MissingSeed(variant=variant.name, seed=seed, recipe=recipe)
+
+
+def _fate(record: Mapping[str, Any], metric: str) -> str:
+    """Why to train again would add nothing to a run that there is; "" where it would."""
+    if record["status"] in STILL:
+        return TRAINING
+    value = record["metrics"].get(metric)
+    if record["status"] == "FINISHED" and value is not None and not math.isfinite(value):
+        return "it was trained and diverged"
+    return ""
+
+
+def _going() -> list[dict[str, Any]]:
+    """Recipes of the home that are training or about to, without the names of their runs."""
+    home = find_home()
+    folders = [RunFolder(home / "runs" / marker.name) for marker in (home / "active").iterdir()]
+    return [
+        {**(folder.info.get("config") or {}), "name": None}
+        for folder in folders
+        if folder.settle().get("status") in STILL
+    ]

@@ -114,9 +114,12 @@ def _best(run: Gathered, metric: str, direction: str | None, last: float) -> flo
         except DLStudioError:
             return last  # measured, not logged
     else:
-        from dlstudio.tracking.search import history
+        from dlstudio.tracking.search import histories
 
-        logged = np.asarray(history(find_home(), run.key, metric))
+        found = histories(find_home(), [run.key], metric)
+        if not found:
+            return last
+        logged = found[run.key].values
     finite = logged[np.isfinite(logged)]
     if not len(finite):
         return last

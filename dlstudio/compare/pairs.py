@@ -12,29 +12,18 @@ import numpy as np
 
 from dlstudio.compare.compared import Compared, Pair, Variant
 from dlstudio.compare.examples import rows_needed
-from dlstudio.compare.words import findings_of, sentence_of
+from dlstudio.compare.words import findings_of, listed, sentence_of
 from dlstudio.errors import unknown_name
-from dlstudio.repetitions import Contrast, Judged, judge, paired_contrast, resolution, unpaired_contrast
+from dlstudio.repetitions import EQUIVALENT, Contrast, Judged, judge, paired_contrast, resolution, unpaired_contrast
+from dlstudio.stats import mean_interval
 
-__all__ = ["chosen_pairs", "concluded", "contrast_seeds", "mean_of", "pairing_of", "with_interval"]
+__all__ = ["chosen_pairs", "concluded", "contrast_seeds", "mean_of", "of_pairing", "with_interval"]
 
 MOST_PAIRS = 1_225
 """All pairs of 50 variants; of more, only those with the best mean are compared."""
 
 _C = TypeVar("_C", bound=Compared)
 Chosen = list[tuple[str, str]]
-
-
-def pairing_of(variants: Sequence[Variant]) -> str:
-    """Return ``"seed"`` where any two variants share at least two seeds and half of the fewer, else ``"none"``.
-
-    It rests on seeds alone, not on values.
-    """
-    several = [set(one.seeds) for one in variants if one.n > 1]
-    if len(several) < 2 or any(None in seeds for seeds in several):
-        return "none"
-    together = (len(a & b) >= max(2, min(len(a), len(b)) / 2) for a, b in itertools.combinations(several, 2))
-    return "seed" if all(together) else "none"
 
 
 def chosen_pairs(variants: Sequence[Variant], reference: str | None, direction: str) -> tuple[Chosen, int]:
@@ -58,9 +47,11 @@ def chosen_pairs(variants: Sequence[Variant], reference: str | None, direction: 
 
 
 def contrast_seeds(
-    variants: Sequence[Variant], pairs: Chosen, pairing: str, *, level: float, n_comparisons: int, seed: int
+    variants: Sequence[Variant], pairs: Chosen, *, level: float, n_comparisons: int, seed: int
 ) -> list[Contrast]:
-    """Contrast variants by their seeds: in pairs of equal seeds, or as independent repetitions."""
+    """Contrast variants by their seeds: in pairs of equal ones where two variants share at least two and half of the
+    fewer, else as independent repetitions. Which of both rests on seeds alone, not on values.
+    """
     by_name = {one.name: one for one in variants}
     by_seed = {one.name: dict(zip(one.seeds, one.values, strict=True)) for one in variants}
     n_open = max(n_comparisons - sum(min(by_name[a].n, by_name[b].n) < 2 for a, b in pairs), 1)
@@ -70,7 +61,8 @@ def contrast_seeds(
     alike: dict[tuple[int, int], list[tuple[int, Any, Any]]] = {}
     for at, (a, b) in enumerate(pairs):
         one, other = by_name[a], by_name[b]
-        if pairing == "seed" and len(common := [s for s in one.seeds if s in by_seed[b]]) > 1:
+        common = [s for s in one.seeds if s in by_seed[b]]
+        if None not in (*one.seeds, *other.seeds) and len(common) >= max(2, min(one.n, other.n) / 2):
             mine, theirs = ([by_seed[name][s] for s in common] for name in (a, b))
             alike.setdefault((len(common), 0), []).append((at, mine, theirs))
         elif one.values and other.values:
@@ -89,6 +81,26 @@ def contrast_seeds(
     return [empty if one is None else one for one in found]
 
 
+def of_pairing(variants: Sequence[Variant], pairs: Chosen, contrasts: Sequence[Contrast]) -> list[str]:
+    """Say which pairs share too few seeds where others are paired, and where shared seeds contradict the means."""
+    mean = {one.name: one.mean for one in variants}
+    said = []
+    apart = [f"{a} with {b}" for (a, b), one in zip(pairs, contrasts, strict=True) if one.test and not one.paired]
+    if apart and any(one.paired for one in contrasts):
+        said.append(
+            f"Compared without pairing seeds, as they share too few: {listed(apart)}. Training these with the same"
+            " seeds would show smaller differences."
+        )
+    for (a, b), one in zip(pairs, contrasts, strict=True):
+        if (mean[a] - mean[b]) * float(one.difference) < 0:
+            said.append(
+                f"Pairs rest on shared seeds only, means on all: {a} less {b} is {float(one.difference):+.4g} on the"
+                f" seeds of both, and {mean[a] - mean[b]:+.4g} by their means. Believe the pairs."
+            )
+            break
+    return said
+
+
 def with_interval(variant: Variant, level: float) -> Variant:
     """Return a variant with the mean of its values and Student's interval."""
     mean, low, high = mean_of(variant.values, level)
@@ -97,15 +109,13 @@ def with_interval(variant: Variant, level: float) -> Variant:
 
 def mean_of(values: Sequence[float], level: float) -> tuple[float, float, float]:
     """Return the mean of the finite values with Student's interval; NaN where there are too few."""
-    from scipy.special import stdtrit  # scipy.stats would take longer to import than a thousand runs to read
-
     known = np.asarray(values, dtype=np.float64)
     known = known[np.isfinite(known)]
     if not len(known):
         return math.nan, math.nan, math.nan
-    mean, n = float(known.mean()), len(known)
-    half = float(stdtrit(n - 1, 0.5 + level / 2) * known.std(ddof=1) / math.sqrt(n)) if n > 1 else math.nan
-    return mean, mean - half, mean + half
+    mean, variance = float(known.mean()), known.var(ddof=1) if len(known) > 1 else math.nan
+    low, high = mean_interval(mean, variance, len(known), level)
+    return mean, float(low), float(high)
 
 
 def concluded(
@@ -125,6 +135,8 @@ def concluded(
         if c.pairing == "example":
             needed = rows_needed(contrast, c.margin, c.level, max(n_tested, 1))
             pair = dataclasses.replace(pair, n_needed=needed)
+            if c.margin is not None and contrast.error == contrast.difference == 0:  # on no row do they differ
+                pair = dataclasses.replace(pair, verdict=EQUIVALENT, p_equivalent=0.0, p_no_worse=0.0)
         made.append(dataclasses.replace(pair, sentence=sentence_of(pair, c, n_tested, float(contrast.least))))
     c = dataclasses.replace(c, comparisons=tuple(made))
     return dataclasses.replace(c, findings=tuple(findings_of(c, n_pairs, notes)))

@@ -146,6 +146,7 @@ def plan_ab_test(
         Fleiss, Levin and Paik, Statistical methods for rates and proportions (2003), chapter 4.
         Cohen, Statistical power analysis for the behavioral sciences (1988), chapter 2.
     """
+    rows: Any = n
     given: dict[str, Any] = {"baseline": baseline, "effect": effect, "sd": sd, "power": power, "level": level}
     for name, number in (given | {"ratio": ratio}).items():
         if number is not None and (isinstance(number, bool) or not isinstance(number, numbers.Real)):
@@ -156,11 +157,11 @@ def plan_ab_test(
             baseline=math.nan if baseline is None else float(baseline),
             effect=math.nan if effect is None else float(effect),
             sd=math.nan if sd is None else float(sd),
-            n_control=0 if n is None else n,
+            n_control=int(rows) if isinstance(rows, numbers.Integral) else rows or 0,
             n_treatment=0,
-            power=power,
-            level=level,
-            ratio=ratio,
+            power=float(power),
+            level=float(level),
+            ratio=float(ratio),
             two_sided=two_sided,
             solved_for="n" if n is None else "effect",
             curve={},
@@ -266,7 +267,10 @@ def _checked(plan: ABPlan, *, both_or_neither: bool) -> ABPlan:
         (not 0 < plan.level < 1, "a level of confidence between 0 and 1", f"level={plan.level!r}", "Try level=0.95."),
         (not alpha < plan.power < 1, "power above 1 - level and below 1", f"power={plan.power!r}", "Try power=0.8."),
         (not 0 < plan.ratio < math.inf, "a ratio above 0", f"ratio={plan.ratio!r}", "Use 1 for arms of one size."),
-        (plan.effect == 0 or math.isinf(plan.effect), "an effect other than 0", f"{plan.effect!r}", "Try effect=0.02."),
+        (
+            plan.solved_for == "n" and not (plan.effect != 0 and math.isfinite(plan.effect)),
+            "an effect other than 0", f"{plan.effect!r}", "Try effect=0.02.",
+        ),
         (
             plan.solved_for == "effect" and (not isinstance(plan.n_control, int) or plan.n_control < 2),
             "n of 2 rows or more", f"n={plan.n_control!r}", "Pass the rows of the control arm.",

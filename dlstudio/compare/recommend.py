@@ -13,7 +13,7 @@ from dlstudio.compare.pairs import mean_of
 from dlstudio.compare.recommendation import Recommendation
 from dlstudio.compare.words import listed, number
 from dlstudio.errors import DLStudioError, unknown_name
-from dlstudio.repetitions import BETTER, EQUIVALENT
+from dlstudio.repetitions import BETTER, EQUIVALENT, WORSE
 from dlstudio.training.directions import direction_of
 
 __all__ = ["recommend"]
@@ -57,22 +57,30 @@ def recommend(comparison: Compared, constraints: Any, prefer: str | Sequence[str
             variant=None, is_shown=False, sentence=f"None can be recommended: none meets every constraint ({near}).",
             would_change=("A wider limit, or a variant that keeps to it, would change this.",), **shared,
         )  # fmt: skip
-    top = allowed[0].name
-    others = [one.name for one in allowed[1:]]
-    open_ = [name for name in others if c.verdict(top, name) != BETTER]
+    names = [one.name for one in allowed]
+    beaten: dict[str, list[str]] = {}
+    for better, worse in c.decided:
+        if better in names and worse in names:
+            beaten.setdefault(worse, []).append(better)
+    # Pairs that rest on different seeds can go round in a circle, in which all are beaten: then none is out.
+    left = [name for name in names if name not in beaten] or names
     among = " among those that meet the constraints" if limits else ""
-    if not others:
-        chosen, shown = top, False
-        sentence = f"Ship {top}: it is the only variant{' that meets the constraints' if excluded else ''}."
-    elif not open_:
-        chosen, shown = top, True
-        sentence = f"Ship {top}: it is shown to be better in {c.metric} than {listed(others)}{among}."
+    decided = _cheapest(c, left, known, costs)
+    chosen = decided.left[0]
+    shown = len(names) > 1 and all(chosen in beaten.get(name, ()) for name in names if name != chosen)
+    if len(names) == 1:
+        sentence = f"Ship {chosen}: it is the only variant{' that meets the constraints' if excluded else ''}."
+    elif shown:
+        others = listed(name for name in names if name != chosen)
+        sentence = f"Ship {chosen}: it is shown to be better in {c.metric} than {others}{among}."
+    elif len(left) == 1:
+        sentence = f"Ship {chosen}: of each of the others some variant is shown to be better in {c.metric}{among}."
     else:
-        decided = _cheapest(c, [top, *open_], known, costs)
-        chosen, shown = decided.left[0], False
-        sentence = _undecided(c, decided, [top, *open_], known, among)
-    rest = tuple(name for name in (top, *open_) if name != chosen)
-    evidence = [pair.sentence for name in others + [top] if name != chosen and (pair := c.pair(chosen, name))]
+        sentence = _undecided(c, decided, left, known, among)
+    rest = tuple(name for name in left if name != chosen)
+    evidence = [pair.sentence for name in names if name != chosen and (pair := c.pair(chosen, name))]
+    out = [(by[0], name) for name, by in beaten.items() if name not in left and chosen not in by]
+    evidence += [pair.sentence for one, name in out if (pair := c.pair(one, name))]
     evidence += _close(chosen, known[chosen], limits)
     return Recommendation(
         variant=chosen, is_shown=shown, sentence=sentence, evidence=tuple(evidence),
@@ -176,8 +184,12 @@ def _sign(c: Compared, name: str) -> int:
 def _undecided(c: Compared, decided: _Decided, names: Sequence[str], known: Known, among: str) -> str:
     chosen, *rest = decided.left
     others = [name for name in names if name != chosen]
-    all_same = all(c.verdict(chosen, name) == EQUIVALENT for name in others)
-    how = "are equivalent" if all_same else "are not told apart"
+    found = {c.verdict(chosen, name) for name in others}
+    how = "are equivalent" if found == {EQUIVALENT} else "are not told apart"
+    if found == {None}:
+        how = "were not compared with each other"
+    elif found & {BETTER, WORSE}:
+        how = "beat each other in turn, on the seeds that each two share,"
     said = f"{listed([chosen, *others])} {how} in {c.metric}{among}."
 
     def numbers(cost: str) -> str:
@@ -212,7 +224,10 @@ def _changes(c: Compared, chosen: str, rest: Sequence[str], excluded: Mapping[st
     unit = "rows" if c.pairing == "example" else "seeds"
     for name in rest:
         pair = c.pair(chosen, name)
-        if pair is None or pair.verdict == EQUIVALENT:
+        if pair is None:
+            said.append(f"{chosen} and {name} were not compared with each other: a comparison of all pairs could tell.")
+            continue
+        if pair.verdict == EQUIVALENT:
             continue
         missing = None if pair.n_needed is None else pair.n_needed - min(pair.n, pair.n_reference)
         size = "a difference like the one seen" if c.margin is None else f"a difference of {number(c.margin)}"

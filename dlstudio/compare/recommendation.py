@@ -24,7 +24,8 @@ class Recommendation(Result, schema=1):
         sentence: the recommendation with its reason.
         evidence: sentences on the pairs it rests on.
         would_change: sentences on what would change it.
-        undecided: variants that meet the constraints and are not told apart from `variant`.
+        undecided: variants that meet the constraints, that none of these is shown to beat, and that are not told apart
+            from `variant`.
         excluded: (variant, why) of those that do not meet them.
         constraints: (low, high) by quantity.
         quantities: by variant, the mean of every quantity that counted; NaN where unknown.

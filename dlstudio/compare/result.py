@@ -30,7 +30,8 @@ class Comparison(Compared, Result, schema=1):
         metric, direction: what was compared, and whether ``"max"`` or ``"min"`` is better.
         level: of confidence, of all verdicts together.
         margin: the largest difference that does not matter; None where none was given.
-        pairing: ``"seed"`` (the same seeds, or places in a list), ``"example"`` (the same rows) or ``"none"``.
+        pairing: ``"seed"`` (the same seeds, or places in a list; pairs that share too few are compared without, as
+            their `test` says), ``"example"`` (the same rows) or ``"none"``.
         by: what makes a variant.
         reference: the variant that all others are compared with; None for all pairs.
         value: ``"last"`` or ``"best"`` of each run.

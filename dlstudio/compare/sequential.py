@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import numbers
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import numpy as np
@@ -203,19 +204,20 @@ def monitor_ab_means(
 
 
 def _judged(
-    kind: str, a: Array, b: Array, n_a: Counts, n_b: Counts, error: Array, freedom: Array, n_expected: int,
+    kind: str, a: Array, b: Array, n_a: Counts, n_b: Counts, error: Array, freedom: Array, n_expected: Any,
     level: float, direction: str, margin: float | None, bounds: tuple[float, float] = (-math.inf, math.inf),
 ) -> SequentialTest:  # fmt: skip
     if direction not in get_args(Direction):
         raise unknown_name("direction", direction, get_args(Direction))
-    if not 0 < level < 1:
+    if not (_is_number(level) and 0 < level < 1):
         raise DLStudioError("a level of confidence between 0 and 1", f"level={level!r}", "Try level=0.95.")
-    if not isinstance(n_expected, int) or n_expected < 20:
+    rows = int(n_expected) if _is_number(n_expected) and isinstance(n_expected, numbers.Integral) else 0
+    if rows < 20:
         raise DLStudioError("n_expected of 20 rows or more", f"{n_expected!r}", "Take it from dls.plan_ab_test.")
-    if margin is not None and not margin > 0:
+    if margin is not None and not (_is_number(margin) and margin > 0):
         raise DLStudioError("a margin above 0", f"margin={margin!r}", "Leave it out, or try 0.01.")
     difference = b - a
-    progress = 2 / (1 / n_a + 1 / n_b) / n_expected
+    progress = 2 / (1 / n_a + 1 / n_b) / rows
     half = half_width(error, freedom, progress, 1 - level)
     p = always_valid_p(difference, error, freedom, progress, 1 - level)
     own_low, own_high = np.maximum(difference - half, bounds[0]), np.minimum(difference + half, bounds[1])
@@ -243,10 +245,10 @@ def _judged(
         low=np.where(apart, own_low, low),
         high=np.where(apart, own_high, high),
         p_value=np.minimum.accumulate(p),
-        level=level,
-        n_expected=n_expected,
+        level=float(level),
+        n_expected=rows,
         direction=direction,
-        margin=margin,
+        margin=None if margin is None else float(margin),
         findings=findings,
     )
 
@@ -298,15 +300,19 @@ def _known(error: Array, freedom: Array) -> npt.NDArray[np.bool_]:
 def _looks(**given: Any) -> tuple[Counts, ...]:
     found = []
     for name, item in given.items():
-        numbers = _numbers(item)
-        if not len(numbers) or np.any(numbers != np.round(numbers)) or np.any(numbers < (name.endswith("_n"))):
+        counts = _numbers(item)
+        if not len(counts) or np.any(counts != np.round(counts)) or np.any(counts < (name.endswith("_n"))):
             raise DLStudioError(f"{name} as whole numbers, of rows at least 1", f"{item!r:.80}", "Pass counts.")
-        if name.endswith("_n") and np.any(np.diff(numbers) < 0):
+        if name.endswith("_n") and np.any(np.diff(counts) < 0):
             raise DLStudioError(f"{name} that grows from look to look", f"{item!r:.80}", "Pass running totals.")
-        found.append(numbers.astype(np.int64))
+        found.append(counts.astype(np.int64))
     if len({len(part) for part in found}) > 1:
         raise DLStudioError("as many looks of both arms", f"{[len(part) for part in found]}", "Pass a count per look.")
     return tuple(found)
+
+
+def _is_number(item: Any) -> bool:
+    return isinstance(item, numbers.Real) and not isinstance(item, bool)
 
 
 def _numbers(item: Any) -> Array:

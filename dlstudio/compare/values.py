@@ -11,14 +11,17 @@ import numpy.typing as npt
 
 from dlstudio.compare.examples import Answers
 from dlstudio.compare.metrics import ROW_METRICS, base_name
+from dlstudio.compare.variants import plain_seed
 from dlstudio.errors import DLStudioError, unknown_name
 
-__all__ = ["Repeated", "answers_of", "repeated", "row_metric"]
+__all__ = ["OF_ROWS", "Repeated", "answers_of", "repeated", "row_metric"]
 
 Array = npt.NDArray[Any]
 Repeated = dict[str, dict[Any, float]]
 """By variant the value of every seed."""
 
+OF_ROWS = ("loss", *(name for several in ROW_METRICS.values() for name in several))
+"""Metrics that `row_metric` knows."""
 SHAPE = "Pass for instance {'A': [0.81, 0.79], 'B': {0: 0.83, 1: 0.85}}."
 
 
@@ -42,10 +45,13 @@ def repeated(what: Mapping[Any, Any]) -> tuple[Repeated, list[tuple[str, str]], 
             raise DLStudioError(f"the values of {str(name)!r} by seed", f"{values!r:.80}", SHAPE)
         items = list(values.items()) if named else list(enumerate(values))
         kept = {}
+        if len({plain_seed(seed) for seed, _ in items}) < len(items):
+            got = f"{[seed for seed, _ in items]!r:.80}, of which some are the same"
+            raise DLStudioError(f"seeds of {str(name)!r} that differ", got, "Give each value a seed of its own.")
         for seed, value in items:
             number = _number(name, value)
             if math.isfinite(number):
-                kept[_seed(seed)] = number
+                kept[plain_seed(seed)] = number
             else:
                 left_out.append((f"{name}, seed {seed}", "NaN" if math.isnan(number) else "infinite"))
         if not items:
@@ -56,13 +62,6 @@ def repeated(what: Mapping[Any, Any]) -> tuple[Repeated, list[tuple[str, str]], 
     if len(kinds) > 1:
         raise DLStudioError("values of all variants in one form", "mappings and sequences mixed", SHAPE)
     return found, left_out, kinds == {True}
-
-
-def _seed(seed: Any) -> int | str:
-    try:
-        return int(seed)
-    except (TypeError, ValueError):
-        return str(seed)
 
 
 def _number(name: Any, value: Any) -> float:
@@ -80,8 +79,10 @@ def answers_of(what: Mapping[Any, Any], y_true: Any, metric: Any) -> tuple[Array
     """Return targets and predictions in one coding, classes as their indices.
 
     Args:
-        what: by variant (n,) classes, probabilities of class 1, or quantities; or (n, classes) probabilities.
-        y_true: (n,) classes, or quantities where it holds decimals or the metric is one of quantities.
+        what: by variant (n,) classes, probabilities of class 1, or quantities; or (n, classes) probabilities, whose
+            columns are the classes 0, 1, 2, … of a numeric `y_true`, or its texts in their order.
+        y_true: (n,) classes, or quantities where it holds decimals or the metric is one of quantities, or a function
+            and a prediction is no probability.
         metric: the name of one, a function, or None.
 
     Raises:
@@ -97,6 +98,7 @@ def answers_of(what: Mapping[Any, Any], y_true: Any, metric: Any) -> tuple[Array
         target.dtype.kind == "f" and not np.array_equal(target, np.round(target))
     )
     given = {str(name): _plain(values) for name, values in what.items()}
+    of_values |= callable(metric) and target.dtype.kind != "U" and any(map(_is_quantities, given.values()))
     for name, values in given.items():
         if values.ndim not in (1, 2) or len(values) != len(target):
             remedy = "Pass one prediction per row of y_true, in its order."
@@ -113,15 +115,31 @@ def answers_of(what: Mapping[Any, Any], y_true: Any, metric: Any) -> tuple[Array
         got = f"{sorted(texts)[0]!r} of another kind than y_true"
         raise DLStudioError("predictions and targets both as text, or both as numbers", got, "Code both alike.")
     labels = [one for one in given.values() if _is_labels(one, target)]
-    classes = np.unique(np.concatenate([target, *labels]))
-    if len(classes) <= 2 and target.dtype.kind != "U" and set(classes.tolist()) <= {0, 1}:
-        classes = np.array([0, 1]).astype(target.dtype)
-    widths = {one.shape[1] for one in given.values() if one.ndim == 2}
-    if len(widths) > 1 or (widths and max(widths) < len(classes)):
-        got = f"{sorted(widths)} columns for {len(classes)} classes"
-        raise DLStudioError("one probability per class and row", got, "Columns stand for the classes in sorted order.")
+    if callable(metric) and target.dtype.kind != "U" and len(labels) == len(given):
+        # A function may mean the numbers themselves.
+        return target.astype(np.int64), {name: Answers(y_pred=one.astype(np.int64)) for name, one in given.items()}
+    classes = _classes(np.unique(np.concatenate([target, *labels])), {o.shape[1] for o in given.values() if o.ndim > 1})
     coded = np.searchsorted(classes, target)
     return coded.astype(np.int64), {name: _answers(name, one, classes, target, metric) for name, one in given.items()}
+
+
+def _classes(seen: Array, widths: set[int]) -> Array:
+    """All classes in order: those seen, and those that rows without one of them cannot show."""
+    if widths:
+        width = max(widths)
+        numbers = seen.dtype.kind != "U"
+        if len(widths) > 1 or (seen.min() < 0 or seen.max() >= width if numbers else len(seen) != width):
+            got = f"{' or '.join(map(str, sorted(widths)))} columns for {', '.join(map(str, seen[:8].tolist()))}"
+            remedy = "Columns stand for the classes 0, 1, 2, …, or for all texts in order: code classes by column."
+            raise DLStudioError("one probability per class and row", got, remedy)
+        return np.arange(width).astype(seen.dtype) if numbers else seen
+    if seen.dtype.kind != "U" and set(seen.tolist()) <= {0, 1}:
+        return np.array([0, 1]).astype(seen.dtype)
+    return seen
+
+
+def _is_quantities(values: Array) -> bool:
+    return values.ndim == 1 and values.dtype.kind == "f" and bool(values.min() < 0 or values.max() > 1)
 
 
 def _plain(values: Any) -> Array:
@@ -144,7 +162,8 @@ def _answers(name: str, values: Array, classes: Array, target: Array, metric: An
     ranks_only = isinstance(metric, str) and base_name(metric) == "auc"
     if not ranks_only and (values.min() < 0 or values.max() > 1):
         got = f"{values.min():.4g} to {values.max():.4g}"
-        raise DLStudioError(f"probabilities of {name!r}", got, "Apply a sigmoid or softmax to logits first.")
+        remedy = "Apply a sigmoid or softmax to logits first; of quantities, name a metric such as 'mae'."
+        raise DLStudioError(f"probabilities of {name!r}", got, remedy)
     if values.ndim == 2:
         return Answers(y_pred=values.argmax(axis=1).astype(np.int64), y_score=values.astype(np.float64))
     if len(classes) != 2:

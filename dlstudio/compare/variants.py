@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
+from dlstudio.compare.compared import Variant
 from dlstudio.compare.gather import Gathered, names_of
 from dlstudio.errors import unknown_name
 
-__all__ = ["Group", "group", "joined", "repetitions_of", "seed_of"]
+__all__ = [
+    "Group", "group", "in_order", "joined", "labelled", "plain_seed", "record_of", "repetitions_of", "seed_of",
+    "variant_of",
+]  # fmt: skip
 
 SEEDS = ("seed", "random_seed", "random_state", "seed_everything", "data_seed")
 ABOUT = (
@@ -60,9 +64,13 @@ def group(runs: Sequence[Gathered], by: str | None = None) -> list[Group]:
     members: dict[str, list[Gathered]] = {}
     for label, run in zip(labels, runs, strict=True):
         members.setdefault(label, []).append(run)
-    ignored = {by} if by else set()
+    return labelled(members, by)
+
+
+def labelled(members: Mapping[str, Sequence[Gathered]], by: str | None = None) -> list[Group]:
+    """Return variants of the runs that are given by name, with the settings beside the seed and `by` that they mix."""
     return [
-        Group(name=name, runs=tuple(found), mixed=tuple(k for k in _differing(found) if k not in ignored))
+        Group(name=name, runs=tuple(found), mixed=tuple(k for k in _differing(found) if k != by))
         for name, found in members.items()
     ]
 
@@ -92,11 +100,22 @@ def seed_of(run: Gathered) -> int | str | None:
     for name in SEEDS:
         value = run.config.get(name, run.tags.get(name))
         if value is not None and str(value) not in ("", "None"):
-            try:
-                return int(value)
-            except (TypeError, ValueError):
-                return str(value)
+            return plain_seed(value)
     return None
+
+
+def plain_seed(seed: Any) -> int | str:
+    """Return a seed as the whole number that it is or spells, and as text where it is none.
+
+    Example:
+        >>> plain_seed("3"), plain_seed(3.0), plain_seed(0.3)
+        (3, 3, '0.3')
+    """
+    try:
+        number = int(seed)
+    except (TypeError, ValueError, OverflowError):
+        return str(seed)
+    return number if number == seed or str(number) == str(seed) else str(seed)
 
 
 def repetitions_of(groups: Sequence[Group]) -> dict[str, int | str | None]:
@@ -113,6 +132,38 @@ def repetitions_of(groups: Sequence[Group]) -> dict[str, int | str | None]:
         run.key: None if (seed := found[run.key]) is None
         else ", ".join([f"seed {seed}", *(f"{name}={_short(run.config.get(name))}" for name in several)])
         for one in groups for run in one.runs
+    }  # fmt: skip
+
+
+def in_order(seeds: Iterable[int | str]) -> list[int | str]:
+    """Return each seed once: numbers by their size, then texts."""
+    return sorted(set(seeds), key=lambda seed: (isinstance(seed, str), seed if isinstance(seed, int) else 0, str(seed)))
+
+
+def variant_of(
+    one: Group, values: Mapping[str, float], repeats: Mapping[str, int | str | None], every: Sequence[int | str]
+) -> Variant:
+    """Return the variant of a group whose runs all have a value; of `every` seed it names those that it lacks."""
+    seeds = tuple(repeats[run.key] for run in one.runs)
+    shared = {}
+    if one.runs:
+        first = one.runs[0].config
+        shared = {name: v for name, v in first.items() if all(run.config.get(name) == v for run in one.runs[1:])}
+    steps = sorted({run.n_steps for run in one.runs if run.n_steps is not None})
+    return Variant(
+        name=one.name, seeds=seeds, values=tuple(values[run.key] for run in one.runs),
+        runs=tuple(run.key for run in one.runs), n=len(one.runs), config=shared, mixed=one.mixed,
+        missing_seeds=tuple(seed for seed in every if seed not in seeds), n_steps=tuple(steps),
+        fingerprints=tuple(sorted({run.fingerprint for run in one.runs if run.fingerprint})),
+    )  # fmt: skip
+
+
+def record_of(variant: str, run: Gathered, seed: int | str | None, value: float) -> dict[str, Any]:
+    """Return what a comparison keeps of a run."""
+    return {
+        "name": run.name, "key": run.key, "variant": variant, "seed": seed, "status": run.status,
+        "value": value, "config": dict(run.config), "metrics": dict(run.metrics), "measures": dict(run.measures),
+        "data": run.data, "fingerprint": run.fingerprint,
     }  # fmt: skip
 
 

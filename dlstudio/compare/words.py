@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from dlstudio.compare.compared import Compared, Pair, Variant
-from dlstudio.compare.gather import NEWER, TWICE
+from dlstudio.compare.gather import MLFLOW, NEWER, TWICE
 from dlstudio.repetitions import BETTER, EQUIVALENT, NOT_ENOUGH, WORSE
 from dlstudio.results import Finding
+from dlstudio.wording import listed, p_words
 
 __all__ = ["findings_of", "listed", "number", "p_words", "sentence_of", "summary_of"]
 
@@ -24,24 +25,6 @@ def number(value: float) -> str:
         ('0.7832', '1.235e+04')
     """
     return "unknown" if math.isnan(value) else f"{value:.4g}"
-
-
-def p_words(p: float) -> str:
-    """Return a p-value as people write it."""
-    return "p unknown" if math.isnan(p) else "p < 0.001" if p < 0.001 else f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"
-
-
-def listed(names: Iterable[str], most: int = FEW) -> str:
-    """Join names, the first few of many.
-
-    Example:
-        >>> listed(["a", "b", "c"])
-        'a, b and c'
-    """
-    known = list(names)
-    if len(known) > most:
-        return f"{', '.join(known[:most])} and {len(known) - most} more"
-    return " and ".join([", ".join(known[:-1]), known[-1]] if len(known) > 1 else known)
 
 
 def sentence_of(pair: Pair, comparison: Compared, n_tested: int, least: float = 0.0) -> str:
@@ -64,8 +47,10 @@ def sentence_of(pair: Pair, comparison: Compared, n_tested: int, least: float = 
         alone = " of this pair alone" if n_tested > 1 else ""
         rests += f" ({alpha} interval{alone} {pair.low:+.4g} to {pair.high:+.4g}; {p_words(pair.p_adjusted)}"
         rests += f", adjusted for {n_tested:,} comparisons" if n_tested > 1 else ""
-        said = f", taken to scatter by {number(least)}, as differences so alike say nothing of chance" if least else ""
-        rests += f"; {_basis(pair, unit)}{said})"
+        rests += f"; {_basis(pair, unit)}"
+        if least and pair.test != "paired permutation":  # which counts signs
+            rests += f", taken to scatter by {number(least)}, as differences so alike say nothing of chance"
+        rests += ")"
     if pair.verdict in (BETTER, WORSE):
         return f"{a} is {pair.verdict} than {b}: {rests}."
     if pair.verdict == EQUIVALENT:
@@ -106,7 +91,7 @@ def _more(pair: Pair, unit: str, margin: float | None) -> str:
     if pair.n_needed is None:
         if math.isnan(pair.p_value) and least < 2:
             return f" At least {2 - least} more {_noun(2 - least, unit)} of each would be needed to judge at all."
-        if margin is None and pair.difference == 0:
+        if pair.difference == 0 and (margin is None or unit == "rows"):
             return ""
         most = "100 seeds of each" if unit == "seeds" else "10 million rows"
         return f" More than {most} would be needed to show {size}."
@@ -187,14 +172,23 @@ def _data(comparison: Compared) -> Iterator[Finding]:
     records = [one for one in comparison.run_records if not math.isnan(one["value"])]
     part = "fingerprint" if len({one["fingerprint"] for one in records if one["fingerprint"]}) > 1 else "data"
     found: dict[str, list[str]] = {}
-    by_seed: dict[object, set[str]] = {}
+    by_seed: dict[tuple[object, bool], set[str]] = {}
     for one in records:
         if one[part]:
             found.setdefault(one[part], []).append(one["variant"])
-            by_seed.setdefault(one["seed"], set()).add(one[part])
+            by_seed.setdefault((one["seed"], one[part].startswith(MLFLOW)), set()).add(one[part])
     # Every seed may have its own split, as long as all variants share it: then pairs are of the same data.
-    shared = comparison.pairing == "seed" and all(len(several) == 1 for several in by_seed.values())
-    if len(found) > 1 and not shared:
+    unpaired = [one for one in comparison.comparisons if one.test and not one.test.startswith("paired")]
+    shared = comparison.pairing == "seed" and not unpaired and all(len(several) == 1 for several in by_seed.values())
+    foreign = [data for data in found if data.startswith(MLFLOW)]
+    if foreign and len(foreign) < len(found):
+        others = listed(dict.fromkeys(name for data in foreign for name in found[data]))
+        yield Finding(
+            code="DLS508", severity="info",
+            sentence=f"Whether {others} saw the same data as the others cannot be told: MLflow knows data by other"
+            " fingerprints than dlstudio.",
+        )  # fmt: skip
+    if max(len(foreign), len(found) - len(foreign)) > 1 and not shared:
         said = "; ".join(
             f"{listed(dict.fromkeys(members))} on {data[:12]}" for data, members in list(found.items())[:FEW]
         )

@@ -43,7 +43,10 @@ def clusters_of(
         if frame is None or given not in frame.columns:
             raise unknown_name("column of clusters", given, () if frame is None else map(str, frame.columns))
         given = frame[given]
-    values = pd.Series(np.asarray(given))
+    labels = np.asarray(given)
+    if labels.ndim != 1:
+        raise DLStudioError(f"a cluster for each of the {n:,} rows", f"shape {labels.shape}", "Pass one label per row.")
+    values = pd.Series(labels)
     if len(values) != n:
         raise DLStudioError(f"a cluster for each of the {n:,} rows", f"{len(values):,}", "Pass one label per row.")
     codes, names = pd.factorize(values.iloc[kept])

@@ -9,11 +9,13 @@ import numpy.typing as npt
 
 from dlstudio.errors import DLStudioError, unknown_name
 
-__all__ = ["TASKS", "task_of"]
+__all__ = ["OFF_ONE", "TASKS", "sum_to_one", "task_of"]
 
 Array = npt.NDArray[Any]
 
 TASKS = ("binary", "multiclass", "regression")
+OFF_ONE = 0.01
+"""How far probabilities of a row may sum from 1: half precision needs it."""
 
 
 def task_of(y_true: Array, y_pred: Array | None = None, y_score: Array | None = None, task: str | None = None) -> str:
@@ -57,3 +59,15 @@ def task_of(y_true: Array, y_pred: Array | None = None, y_score: Array | None = 
     n_labels = len(np.unique(np.concatenate([np.unique(values) for values in given.values()])))
     n_scores = 1 if y_score is None or y_score.ndim == 1 else y_score.shape[1]
     return "binary" if n_labels <= 2 and n_scores <= 2 else "multiclass"
+
+
+def sum_to_one(y_score: Array) -> None:
+    """Check probabilities of every class (n, classes).
+
+    Raises:
+        DLStudioError: those of some row do not sum to 1.
+    """
+    sums = y_score.sum(axis=1)
+    if np.any(np.abs(sums - 1) > OFF_ONE):
+        worst = sums[np.abs(sums - 1).argmax()]
+        raise DLStudioError("probabilities that sum to 1 in a row", f"{worst:.3g}", "Pass the softmax of the logits.")

@@ -74,7 +74,7 @@ def explain_inputs(
         before_s = time.perf_counter() - started
         row = prepared.problem.rows(slice(0, 1), paired=False).in_vectors().inputs[0]
         batch = default_batch(row) if max_batch is None else max_batch
-        runner = Runner(max_batch=batch, **limits)
+        runner = Runner(max_batch=batch, remedy="Allow more max_seconds, or fewer n_samples or n_steps.", **limits)
         counter = prepared.problem.module.register_forward_pre_hook(count)
         try:
             found = attribute(prepared, runner, **precision)

@@ -6,16 +6,15 @@ import dataclasses
 import re
 from typing import TypeVar
 
-from dlstudio.errors import DLStudioError
+from dlstudio import wording
 from dlstudio.explain.methods import METHODS
 from dlstudio.results import Finding, Result
+from dlstudio.wording import ASK, CODE
 
 __all__ = ["in_plain_words", "plainly", "told", "uncoded"]
 
 _R = TypeVar("_R", bound=Result)
 
-ASK = "Ask the engineer to look into this."
-"""Where no more is known than that the remedy is code."""
 _ASK = {
     "DLS401": "Ask the engineer to compute it more exactly, or by another method such as Shapley values.",
     "DLS402": "Ask the engineer to compute it with more random draws.",
@@ -34,8 +33,6 @@ _ASK = {
 """Codes whose remedies are for engineers, however they are worded."""
 _NAMES = {name: method.title for name, method in METHODS.items() if "_" in name or name == "shapley"}
 _NAME = re.compile(r"(?<![\w'\"=])(" + "|".join(sorted(_NAMES, key=len, reverse=True)) + r")(?![\w=(])")
-_CODE = re.compile(r"[a-z]\w*_\w+|\b\w+=|`|\w\(|\b\w+\.[a-z_]\w*")
-"""Names with underscores, arguments, calls, attributes."""
 _BETWEEN = re.compile(r"(?<=[.!?]) (?=[A-Z“])")
 
 
@@ -50,7 +47,7 @@ def in_plain_words(finding: Finding) -> Finding:
     """
     remedy = _titled(finding.remedy)
     if finding.remedy:
-        remedy = _ASK.get(finding.code) or (ASK if _CODE.search(remedy) else remedy)
+        remedy = _ASK.get(finding.code) or (ASK if CODE.search(remedy) else remedy)
     return dataclasses.replace(finding, sentence=uncoded(finding.sentence), remedy=remedy)
 
 
@@ -63,16 +60,12 @@ def plainly(result: _R) -> _R:
 def uncoded(text: str) -> str:
     """Return a text with methods by their titles, less all sentences after the first that hold code."""
     first, *others = _BETWEEN.split(_titled(text))
-    return " ".join([first, *(other for other in others if not _CODE.search(other))])
+    return " ".join([first, *(other for other in others if not CODE.search(other))])
 
 
 def told(error: Exception) -> str:
     """Return what went wrong in words, with what to ask for where only code would help."""
-    if not isinstance(error, DLStudioError):
-        return f"{error}".strip() or type(error).__name__
-    remedy = _titled(error.remedy)
-    found = _titled(f"Expected {error.expected}, but got {error.got}.")
-    return f"{found} {ASK if _CODE.search(remedy) else remedy}".strip()
+    return wording.told(error, _titled)
 
 
 def _titled(text: str) -> str:

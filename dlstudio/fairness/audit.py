@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dlstudio import stats
 from dlstudio.data.clusters import clusters_of
 from dlstudio.data.groups import columns_of, name_of
 from dlstudio.errors import DLStudioError, unknown_name
@@ -20,6 +19,7 @@ from dlstudio.fairness.inputs import Outcome, read_arrays
 from dlstudio.fairness.result import FairnessAudit, table_of
 from dlstudio.fairness.tables import Tables
 from dlstudio.fairness.words import findings_of
+from dlstudio.limits import level_of_confidence, mapping, number_within, whole_number
 from dlstudio.runs.kept import keep
 from dlstudio.runs.run import Run
 
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 __all__ = ["audit_fairness"]
 
 MOST_COLUMNS = 3
+LEAST = 0.001
+"""Of what has to be above 0, or below 1."""
 
 
 def audit_fairness(
@@ -70,10 +72,12 @@ def audit_fairness(
     either sign, and mean predictions no natural zero.
 
     Args:
-        y_true: the targets (n,), or a run, whose stored predictions are taken. Strings, booleans and integers are
-            classes; floats, and integers with more than 20 different values and no scores, are quantities.
+        y_true: the targets (n,), or a run, whose stored predictions are taken. Text, booleans and whole numbers, also
+            those stored as floats, are classes, at most 20 of them without scores; numbers with a fraction are
+            quantities.
         y_pred: the predictions (n,).
-        y_score: predicted probabilities of the positive class (n,), or of every class (n, classes).
+        y_score: predicted probabilities of the positive class (n,), or of every class (n, classes). Those of a run are
+            taken only where they are probabilities, which scores of thresholds by group are not.
         sensitive_features: columns that say who belongs to which group: a DataFrame, Series, mapping or array; for a
             run names of its columns, its own sensitive columns by default. Missing values are a group, "missing".
         clusters: (n,) which rows belong together, such as those of one person, or the name of a run's column. Whole
@@ -93,7 +97,7 @@ def audit_fairness(
             ratio's interval may reach from 1 - `resolution` times to the inverse.
         min_denominator: rows that could count which both groups need; with clusters, clusters with such rows.
         positive: the label or name of the positive class; None takes 1.
-        n_resamples, seed: of what has no closed form: AUC and calibration error, and everything with clusters.
+        n_resamples, seed: of what has no closed form: intervals of calibration errors, and everything with clusters.
         split: which part of a run, ``"test"`` or ``"val"``.
 
     Returns:
@@ -120,7 +124,9 @@ def audit_fairness(
     if predicted is not None:
         y_true, y_pred, y_score = predicted.y_true, predicted.y_pred, predicted.y_score
         positive, y_score = _class_of_run(predicted, positive, y_score)
-    _check(level, threshold, threshold_ratio, resolution, min_denominator, n_resamples, intersections)
+        y_score = y_score if predicted.scores_are_probabilities else None
+    _check(level, threshold, threshold_ratio, resolution, min_denominator, n_resamples, seed, intersections)
+    ranges = mapping("bins", {} if bins is None else bins, "Try bins={'age': 5}.")
     subject = read_arrays(
         y_true,
         y_pred,
@@ -130,7 +136,7 @@ def audit_fairness(
         names=() if predicted is None else predicted.class_names,
     )
     n_given = len(subject.kept) + sum(subject.dropped.values())
-    singles = _singles(sensitive_features, predicted, n_given, subject.kept, bins or {})
+    singles = _singles(sensitive_features, predicted, n_given, subject.kept, ranges)
     together = _clusters(clusters, predicted, n_given, subject.kept, n_resamples, seed)
     work = Tables(
         subject=subject, clusters=together, level=level, min_denominator=min_denominator, n_draws=n_resamples, seed=seed
@@ -179,8 +185,9 @@ def audit_fairness(
         split="" if predicted is None else predicted.split,
     )  # fmt: skip
     mixed = [one.feature for one in singles if together is not None and together.groups(one.codes) is None]
-    audit = dataclasses.replace(audit, findings=tuple(findings_of(audit, mixed)), wall_s=time.perf_counter() - started)
-    return keep(audit, "fairness")
+    ranks = predicted is not None and not predicted.scores_are_probabilities
+    findings = tuple(findings_of(audit, mixed, ranks))
+    return keep(dataclasses.replace(audit, findings=findings, wall_s=time.perf_counter() - started), "fairness")
 
 
 def _predicted(y_true: Any, y_pred: Any, y_score: Any, split: str) -> Predicted | None:
@@ -207,18 +214,17 @@ def _check(
     resolution: float,
     min_denominator: int,
     n_resamples: int,
+    seed: int,
     most: int,
 ) -> None:
-    stats.wilson(1, 2, level)  # refuses what is no level
-    if not threshold >= 0:
-        raise DLStudioError("a threshold of 0 or more", f"threshold={threshold!r}", "Try 0.05, five points of a rate.")
-    if threshold_ratio is not None and not 0 < threshold_ratio <= 1:
-        raise DLStudioError("a ratio above 0, up to 1", f"threshold_ratio={threshold_ratio!r}", "Try 0.8.")
-    if not 0 < resolution < 1:
-        raise DLStudioError("a resolution between 0 and 1", f"resolution={resolution!r}", "Try 0.1.")
-    for name, value, least in (("min_denominator", min_denominator, 1), ("n_resamples", n_resamples, 100)):
-        if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < least:
-            raise DLStudioError(f"{name} of {least} or more", f"{name}={value!r}", "Leave it out for the default.")
+    level_of_confidence(level)
+    number_within("threshold", threshold, 0, remedy="Try 0.05, five points of a rate.")
+    if threshold_ratio is not None:
+        number_within("threshold_ratio", threshold_ratio, LEAST, 1, "Try 0.8.")
+    number_within("resolution", resolution, LEAST, 1 - LEAST, "Try 0.1.")
+    whole_number("min_denominator", min_denominator, 1)
+    whole_number("n_resamples", n_resamples, 100)
+    whole_number("seed", seed, 0)
     if most not in range(MOST_COLUMNS + 1):
         raise DLStudioError(
             f"intersections of up to {MOST_COLUMNS} columns", f"intersections={most!r}", "Use 2 or 3, or 1 for none."

@@ -13,13 +13,12 @@ from dlstudio.fairness.clusters import Clusters
 from dlstudio.fairness.counts import AMONG, CRITERIA, OBSERVED, RATES, SLOPE, Array, Interval, Tally, tally
 from dlstudio.fairness.evidence import Evidence, balanced_accuracy, f1
 from dlstudio.fairness.inputs import Outcome
+from dlstudio.fairness.resampled import limits, permuted_p, student_p, studentised
 
 __all__ = ["ClusteredEvidence", "clustered_evidence"]
 
 MOST_AT_ONCE = 4_000_000
 """Numbers in the largest array of draws."""
-FEW_EXTREME = 10
-"""With fewer permutations than this beyond what was observed, Student's tail says more than their number."""
 TESTED = tuple(dict.fromkeys(name for metrics in CRITERIA.values() for name in metrics if name != SLOPE))
 
 
@@ -151,8 +150,8 @@ class ClusteredEvidence(Evidence):
         if name == SLOPE:
             return super().difference(name, a, b, level)
         values, freedom = self._values[name], self._freedom(name, a, b)
-        low, high = stats.expanded_percentiles(values[:, a] - values[:, b], freedom, level)
         value, n = self.tally.value(name), self.among(name)
+        low, high = limits(values[:, a] - values[:, b], value[a] - value[b], freedom, level)
         if name == "calibration_bias":
             least = self._promised()
             return self._at_least(low, high, value[a] - value[b], least[a] + least[b], freedom, level)
@@ -160,14 +159,21 @@ class ClusteredEvidence(Evidence):
             return low, high
         value = np.nan_to_num(value)
         flat_low, flat_high = stats.difference_interval(value[a] * n[a], n[a], value[b] * n[b], n[b], level)
-        return np.where(low == high, flat_low, low), np.where(low == high, flat_high, high)
+        flat = low == high
+        return np.where(flat, flat_low, np.maximum(low, -1)), np.where(flat, flat_high, np.minimum(high, 1))
 
     def ratio(self, name: str, a: Any, b: Any, level: float) -> Interval:
         if name == SLOPE:
             return super().ratio(name, a, b, level)
-        values = self._values[name]
+        values, value, n = self._values[name], self.tally.value(name), self.among(name)
         with np.errstate(divide="ignore", invalid="ignore"):
-            return stats.expanded_percentiles(values[:, a] / values[:, b], self._freedom(name, a, b), level)
+            drawn, freedom = values[:, a] / values[:, b], self._freedom(name, a, b)
+            low, high = limits(drawn, value[a] / value[b], freedom, level, of_ratio=True)
+        if name not in RATES:
+            return low, high
+        value = np.nan_to_num(value)
+        flat_low, flat_high = stats.ratio_interval(value[a] * n[a], n[a], value[b] * n[b], n[b], level)
+        return np.where(low == high, flat_low, low), np.where(low == high, flat_high, high)
 
     def p(self, name: str, a: Any, b: Any) -> Array:
         if name == SLOPE:
@@ -201,7 +207,7 @@ class ClusteredEvidence(Evidence):
             if "calibration_bias" in p:
                 at, least = names.index("calibration_bias"), self._promised()
                 freedom = self._freedom("calibration_bias", [a], [b])[0]
-                p[names[at]] = max(p[names[at]], _student_p(found[at], float(np.sqrt(least[a] + least[b])), freedom))
+                p[names[at]] = max(p[names[at]], student_p(found[at], float(np.sqrt(least[a] + least[b])), freedom))
             self._p[a, b] = p
         return self._p[a, b]
 
@@ -215,7 +221,7 @@ class ClusteredEvidence(Evidence):
             elif value and not np.ptp(draws):  # every draw shows the gap: as little chance as so many draws can tell
                 p.append(2 / (1 + len(draws)))
             else:
-                p.append(_student_p(value, float(draws.std()), float(self._freedom(name, [a], [b])[0])))
+                p.append(student_p(value, float(draws.std()), float(self._freedom(name, [a], [b])[0])))
         return p
 
     def _permuted(self, names: list[str], found: Array, a: int, b: int) -> list[float]:
@@ -232,12 +238,12 @@ class ClusteredEvidence(Evidence):
             for one in chosen:
                 one[rng.permutation(len(both))[:n_a]] = 1
             sums = chosen @ table
-            drawn[start : start + len(chosen)] = _studentised(sums, total - sums)
+            drawn[start : start + len(chosen)] = studentised(sums, total - sums)
         sums = of_a[both].astype(np.float64) @ table
-        seen = _studentised(sums[None], total[None] - sums[None])[0]
+        seen = studentised(sums[None], total[None] - sums[None])[0]
         p = []
         for at, name in enumerate(names):
-            chance = _permuted_p(float(seen[at]), drawn[:, at], float(self._freedom(name, [a], [b])[0]))
+            chance = permuted_p(float(seen[at]), drawn[:, at], float(self._freedom(name, [a], [b])[0]))
             rates = {self.tally.value(name)[a], self.tally.value(name)[b]}
             if name in RATES and rates == {0.0, 1.0}:  # nothing varies within groups: clusters are as good as rows
                 n, hit = self.among(name), self.tally.value(name)
@@ -256,35 +262,3 @@ class ClusteredEvidence(Evidence):
             return have.astype(np.float64), among.astype(np.float64)
         n, total, _ = self._of_clusters.means[name]
         return total, n
-
-
-def _studentised(one: Array, other: Array) -> Array:
-    """Differences of ratios of sums over their standard errors, from sums (draws, 5 metrics) of two groups."""
-    ratios, errors = [], []
-    with np.errstate(divide="ignore", invalid="ignore"):
-        for sums in (one, other):
-            have, among, have2, both, among2 = np.split(sums, 5, axis=1)
-            ratio = have / among
-            ratios.append(ratio)
-            errors.append(np.maximum(have2 - 2 * ratio * both + ratio**2 * among2, 0) / among**2)
-        apart, error = ratios[0] - ratios[1], np.sqrt(errors[0] + errors[1])
-        # Rounding leaves a little of what is nothing.
-        return np.where(np.abs(apart) < 1e-12, 0.0 * apart, apart / np.where(error < 1e-12, 0.0, error))
-
-
-def _permuted_p(seen: float, draws: Array, freedom: float) -> float:
-    draws = draws[~np.isnan(draws)]
-    if np.isnan(seen) or not len(draws):
-        return float("nan")
-    p = stats.permutation_p(seen, draws)
-    if p * (1 + len(draws)) - 1 >= FEW_EXTREME or not np.isfinite(seen):
-        return p
-    return min(p, _student_p(seen, 1.0, freedom))
-
-
-def _student_p(found: float, error: float, freedom: float) -> float:
-    from scipy.stats import t
-
-    if np.isnan(found) or np.isnan(error):
-        return float("nan")
-    return float(2 * t.sf(abs(found) / error, freedom)) if error > 0 else 1.0

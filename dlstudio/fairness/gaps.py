@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from dlstudio import stats
-from dlstudio.fairness.counts import CRITERIA, OBSERVED, SLOPE, Array
+from dlstudio.fairness.counts import CRITERIA, OBSERVED, SLOPE, Array, Interval
 from dlstudio.fairness.evidence import Evidence
+from dlstudio.fairness.measured import Measured, Places
 
 __all__ = ["COLUMNS", "NO_GAP", "OVERALL", "SHOWN", "TOO_FEW", "Compared", "Judge", "compare", "pairs_of"]
 
 COLUMNS = (
     "sensitive_feature", "outcome", "criterion", "group", "reference", "value", "low", "high", "p_value", "p_adjusted",
-    "verdict", "metric", "shown_by",
+    "verdict", "metric", "shown_by", "joint_low", "joint_high",
 )  # fmt: skip
 SHOWN, NO_GAP, TOO_FEW = "gap shown", "no gap shown", "not enough data"
 OVERALL = "overall"
@@ -25,8 +26,6 @@ AS_RATIO = {"calibration_bias": OBSERVED, "mean_prediction": "", "mean_error": "
 """What is divided instead, where a metric itself cannot be: means of quantities have no natural zero, or any sign."""
 LARGEST_PULL = 0.2239
 """The most that a probability can change by, per unit of calibration slope: the largest x p (1 - p) at log odds x."""
-
-Places = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -114,9 +113,7 @@ class Judge:
     scale: float = 1.0
     families: int = 1
 
-    def rows(
-        self, family: Sequence[Compared], *, ratios: bool = True, overall: bool = True
-    ) -> Iterator[tuple[Any, ...]]:
+    def rows(self, family: Sequence[Compared], *, of_groups: bool = True) -> Iterator[tuple[Any, ...]]:
         """Yield rows in the order of `COLUMNS`; p-values are adjusted by Holm's method over the whole family.
 
         A ratio is the same gap written in another way: without a threshold of its own, it has the p-value and verdict
@@ -124,85 +121,109 @@ class Judge:
 
         Args:
             family: all that is tested together.
-            ratios: whether criteria are shown as ratios too.
-            overall: whether a row of the worst pair follows the pairs.
+            of_groups: whether groups are compared with each other. Criteria are then shown as ratios too, followed by
+                a row of the worst pair, and joint intervals hold for all pairs and rates of a criterion; else for the
+                whole family.
         """
-        differences = [self._differences(one) for one in family]
-        as_ratios = [self._ratios(one) if ratios else None for one in family]
+        whole = sum(int(one.enough.sum()) for one in family)
+        among = [max(int(one.enough.sum()), len(one.metrics)) if of_groups else whole for one in family]
+        differences = [self._differences(one, n) for one, n in zip(family, among, strict=True)]
+        as_ratios = [self._ratios(one, n) if of_groups else None for one, n in zip(family, among, strict=True)]
         tested = [one for one in as_ratios if one is not None and self.threshold_ratio is not None]
         self._adjust([*differences, *tested])
         for one, difference, ratio in zip(family, differences, as_ratios, strict=True):
-            judged = _judged(one, difference, 1 - self.level)
-            yield from _rows(one, one.metrics, "difference", judged, overall)
+            verdict = self._verdicts(one, difference)
+            yield from _rows(one, one.metrics, "difference", difference, verdict, of_groups)
             if ratio is not None:
                 if self.threshold_ratio is None:
-                    ratio.p, ratio.p_adjusted = judged.p, judged.p_adjusted
-                also = _judged(one, ratio, 1 - self.level)
-                if self.threshold_ratio is None:
-                    also = replace(also, verdict=judged.verdict)
-                yield from _rows(one, _divided(one), "ratio", also, overall)
+                    ratio.p, ratio.p_adjusted, ratio.metric = difference.p, difference.p_adjusted, difference.metric
+                else:
+                    verdict = self._verdicts(one, ratio)
+                yield from _rows(one, _divided(one), "ratio", ratio, verdict, of_groups)
 
     def _adjust(self, family: Sequence[Measured]) -> None:
-        adjusted = stats.holm(np.concatenate([one.p for one in family]) if family else np.zeros(0))
-        adjusted = np.minimum(1, self.families * adjusted)
+        """Adjust the p-value that stands for each pair by Holm's method; of its other rates by Bonferroni's."""
+        adjusted = stats.holm(np.concatenate([one.p[one.own] for one in family]) if family else np.zeros(0))
+        n_tests = int((~np.isnan(adjusted)).sum())
         for one in family:
-            one.p_adjusted, adjusted = adjusted[: len(one.p)], adjusted[len(one.p) :]
+            one.p_adjusted = np.minimum(1, self.families * n_tests * one.p)
+            n = len(one.metric)
+            one.p_adjusted[one.own], adjusted = np.minimum(1, self.families * adjusted[:n]), adjusted[n:]
 
-    def _differences(self, one: Compared) -> Measured:
+    def _verdicts(self, one: Compared, found: Measured) -> npt.NDArray[np.str_]:
+        own = found.own
+        with np.errstate(invalid="ignore"):
+            shown = one.enough[own] & found.beyond[own] & (found.p_adjusted[own] <= 1 - self.level)
+        clear = (found.clear & one.enough).all(axis=0)
+        return np.where(shown, SHOWN, np.where(clear, NO_GAP, TOO_FEW))
+
+    def _differences(self, one: Compared, among: int) -> Measured:
         values = [one.evidence.tally.value(name) for name in one.metrics]
         value = np.stack([each[one.a] - each[one.b] for each in values])
-        low, high = self._intervals(one, one.metrics, one.evidence.difference)
+        (low, high), joint = self._intervals(one, one.metrics, one.evidence.difference, among)
         unit = {SLOPE: 1 / LARGEST_PULL, "mean_prediction": self.scale, "mean_error": self.scale,
                 "mean_absolute_error": self.scale}.get(one.metrics[0], 1.0)  # fmt: skip
         with np.errstate(invalid="ignore", divide="ignore"):
-            beyond = (low > self.threshold) | (high < -self.threshold)
+            beyond, surely = (
+                (least > self.threshold) | (most < -self.threshold) for least, most in ((low, high), joint)
+            )
             clear = ((high - low) / 2 <= self.resolution * unit) | (low >= -self.threshold) & (high <= self.threshold)
             size = np.abs(value)
             whisker = np.where(value > 0, value - low, high - value)
             tails = (size - self.threshold) / whisker if self.threshold else None
-        return Measured(value=value, size=size, low=low, high=high, beyond=beyond, clear=clear, p=self._p(one, tails))
+        return Measured(
+            enough=one.enough, value=value, size=size, low=low, high=high, joint_low=joint[0], joint_high=joint[1],
+            beyond=beyond, surely=surely, clear=clear, p=self._p(one, tails),
+        )  # fmt: skip
 
-    def _ratios(self, one: Compared) -> Measured | None:
+    def _ratios(self, one: Compared, among: int) -> Measured | None:
         metrics = _divided(one)
         if not metrics:
             return None
         values = [one.evidence.tally.value(name) for name in metrics]
-        low, high = self._intervals(one, metrics, one.evidence.ratio)
+        (low, high), joint = self._intervals(one, metrics, one.evidence.ratio, among)
         bound = self.threshold_ratio or 1.0
         with np.errstate(invalid="ignore", divide="ignore"):
             value = np.stack([np.where(each[one.b] >= 0, each[one.a], np.nan) / each[one.b] for each in values])
             value = np.where(value >= 0, value, np.nan)  # slopes may have different signs
             less = np.minimum(value, 1 / value)
             above = np.where(value < 1, high, 1 / low)
-            beyond = (high < bound) | (low > 1 / bound)
+            beyond, surely = ((most < bound) | (least > 1 / bound) for least, most in ((low, high), joint))
             narrow = np.log(high / low) / 2 <= -np.log1p(-self.resolution)
             clear = narrow | (low >= bound) & (high <= 1 / bound)
             tails = (bound - less) / (above - less) if self.threshold_ratio else None
         return Measured(
-            value=value, size=1 - less, low=low, high=high, beyond=beyond, clear=clear, p=self._p(one, tails)
-        )
+            enough=one.enough, value=value, size=1 - less, low=low, high=high, joint_low=joint[0], joint_high=joint[1],
+            beyond=beyond, surely=surely, clear=clear, p=self._p(one, tails),
+        )  # fmt: skip
 
-    def _intervals(self, one: Compared, metrics: Sequence[str], of: Any) -> tuple[Array, Array]:
-        low, high = zip(*(of(name, one.a, one.b, self._level_of(one)) for name in metrics), strict=True)
-        return np.stack(low), np.stack(high)
+    def _intervals(self, one: Compared, metrics: Sequence[str], of: Any, among: int) -> tuple[Interval, Interval]:
+        """Intervals of each pair, and wider ones that hold for `among` pairs and metrics at once."""
+        found = []
+        for n in (len(one.metrics), among):
+            sides = zip(*(of(name, one.a, one.b, self._level_of(n)) for name in metrics), strict=True)
+            low, high = (np.stack(side) for side in sides)
+            found.append((low, high))
+        return found[0], found[1]
 
-    def _level_of(self, one: Compared) -> float:
-        return 1 - (1 - self.level) / len(one.metrics)
+    def _level_of(self, n: int) -> float:
+        """The level of each of n intervals that all hold at once."""
+        return 1 - (1 - self.level) / n
 
     def _p(self, one: Compared, tails: Array | None) -> Array:
-        """The p-value of every pair, of no gap, or of none beyond the threshold.
+        """The p-values (metrics, pairs) of no gap, or of none beyond the threshold, adjusted for the metrics of a pair.
 
         The latter comes from the interval, of which `tails` says how many times it fits between threshold and value; so
         both agree.
         """
         from scipy.special import ndtr, ndtri
 
-        p = one.p
+        p, n = one.p, len(one.metrics)
         if tails is not None:
-            z = ndtri(0.5 + self._level_of(one) / 2)
+            z = ndtri(0.5 + self._level_of(n) / 2)
             beyond = np.where(np.isnan(tails), 1.0, np.minimum(1, 2 * ndtr(-z * tails)))
             p = np.where(np.isnan(p), np.nan, np.maximum(p, beyond))
-        return np.asarray(np.minimum(1, len(one.metrics) * np.fmin.reduce(p, axis=0)))
+        return np.asarray(np.minimum(1, n * p))
 
 
 def _divided(one: Compared) -> tuple[str, ...]:
@@ -210,75 +231,37 @@ def _divided(one: Compared) -> tuple[str, ...]:
     return tuple(name for name in (AS_RATIO.get(name, name) for name in one.metrics) if name)
 
 
-@dataclass(kw_only=True, eq=False)
-class Measured:
-    """Differences or ratios of pairs: (metrics, pairs), and their p-values (pairs,), adjusted ones later."""
-
-    value: Array
-    size: Array
-    low: Array
-    high: Array
-    beyond: npt.NDArray[np.bool_]
-    clear: npt.NDArray[np.bool_]
-    p: Array
-    p_adjusted: Array = field(default_factory=lambda: np.zeros(0))
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Judged:
-    """The metric of every pair that is farthest apart, and the verdict on the pair."""
-
-    value: Array
-    size: Array
-    low: Array
-    high: Array
-    p: Array
-    p_adjusted: Array
-    metric: Places
-    some: npt.NDArray[np.bool_]
-    verdict: npt.NDArray[np.str_]
-
-
-def _judged(one: Compared, found: Measured, most: float) -> _Judged:
-    some = np.asarray(one.enough.any(axis=0))
-    sizes = np.where(one.enough | ~some, found.size, -1.0)  # what has too few data never makes a pair the worst
-    at = np.argmax(np.nan_to_num(sizes, nan=-0.5), axis=0)
-    with np.errstate(invalid="ignore"):
-        shown = some & (found.p_adjusted <= most) & (found.beyond & one.enough).any(axis=0)
-    clear = (found.clear & one.enough).all(axis=0)
-    pick = at, np.arange(len(at))
-    return _Judged(
-        value=found.value[pick], size=found.size[pick], low=found.low[pick], high=found.high[pick], p=found.p,
-        p_adjusted=found.p_adjusted, metric=at, some=some,
-        verdict=np.where(shown, SHOWN, np.where(clear, NO_GAP, TOO_FEW)),
-    )  # fmt: skip
-
-
-def _rows(one: Compared, metrics: Sequence[str], kind: str, found: _Judged, overall: bool) -> Iterator[tuple[Any, ...]]:
+def _rows(
+    one: Compared, metrics: Sequence[str], kind: str, found: Measured, verdict: npt.NDArray[np.str_], of_groups: bool
+) -> Iterator[tuple[Any, ...]]:
     head = one.feature, one.outcome, f"{one.criterion}_{kind}"
-    for at in range(len(one.a)):
+    for pair, metric in enumerate(found.metric.tolist()):
+        at = metric, pair
         yield (
-            *head, one.names[one.a[at]], one.names[one.b[at]], found.value[at], found.low[at], found.high[at],
-            found.p[at], found.p_adjusted[at], found.verdict[at], metrics[found.metric[at]], "",
+            *head, one.names[one.a[pair]], one.names[one.b[pair]], found.value[at], found.low[at], found.high[at],
+            found.p[at], found.p_adjusted[at], verdict[pair], metrics[metric], "", found.joint_low[at],
+            found.joint_high[at],
         )  # fmt: skip
-    if overall and len(one.a):
-        yield (*head, OVERALL, *_worst(one, metrics, kind, found))
+    if of_groups and len(one.a):
+        yield (*head, OVERALL, *_worst(one, metrics, kind, found, verdict))
 
 
-def _worst(one: Compared, metrics: Sequence[str], kind: str, found: _Judged) -> tuple[Any, ...]:
-    some = found.some
-    at = int(np.argmax(np.nan_to_num(np.where(some | ~some.any(), found.size, -1.0), nan=-0.5)))
-    a, b = one.names[one.a[at]], one.names[one.b[at]]
-    value, low, high = found.value[at], found.low[at], found.high[at]
+def _worst(
+    one: Compared, metrics: Sequence[str], kind: str, found: Measured, verdicts: npt.NDArray[np.str_]
+) -> tuple[Any, ...]:
+    at = metric, pair = found.farthest()
+    a, b = one.names[one.a[pair]], one.names[one.b[pair]]
+    value, low, high = found.value[at], found.joint_low[at], found.joint_high[at]
     if value < 0 if kind == "difference" else value > 1:  # a difference is of the higher rate, a ratio of the lower
         a, b = b, a
         with np.errstate(divide="ignore"):
             value, low, high = (-value, -high, -low) if kind == "difference" else (1 / value, 1 / high, 1 / low)
-    verdicts = found.verdict[some]
-    verdict = next((each for each in (SHOWN, TOO_FEW) if (verdicts == each).any()), NO_GAP) if some.any() else TOO_FEW
+    some = verdicts[one.enough.any(axis=0)]
+    verdict = next((each for each in (SHOWN, TOO_FEW) if (some == each).any()), NO_GAP) if len(some) else TOO_FEW
     shown_by = ""
-    if verdict == SHOWN:
-        largest = int(np.argmax(np.where(found.verdict == SHOWN, np.nan_to_num(found.size), -1.0)))
-        shown_by = f"{one.names[one.a[largest]]} vs {one.names[one.b[largest]]}"
-    metric = metrics[found.metric[at]]
-    return f"{a} vs {b}", value, low, high, found.p[at], found.p_adjusted[at], verdict, metric, shown_by
+    if verdict == SHOWN:  # the farthest apart, of those whose joint interval says so too where there are any
+        size = np.nan_to_num(found.size[found.own], nan=-0.5)
+        best = int(np.lexsort((size, found.surely[found.own], verdicts == SHOWN))[-1])
+        shown_by = f"{one.names[one.a[best]]} vs {one.names[one.b[best]]}"
+    p, adjusted = found.p[at], found.p_adjusted[at]
+    return f"{a} vs {b}", value, low, high, p, adjusted, verdict, metrics[metric], shown_by, low, high

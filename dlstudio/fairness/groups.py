@@ -90,10 +90,13 @@ def _binned(name: str, column: Any, bins: int | Sequence[float]) -> tuple[npt.ND
         finite = values[np.isfinite(values)]
         edges = np.unique(np.quantile(finite, np.linspace(0, 1, int(bins) + 1))) if len(finite) else np.zeros(0)
     else:
-        edges = np.asarray(bins, dtype=np.float64)
+        try:
+            edges = np.asarray(bins, dtype=np.float64)
+        except (TypeError, ValueError):
+            edges = np.zeros(0)
     if len(edges) < 2 or not np.isfinite(edges).all() or (np.diff(edges) <= 0).any():
         raise DLStudioError(
-            f"edges that rise, two or more, for {name!r}", f"{edges.tolist()[:8]}", "Try bins=[18, 30, 50, 65]."
+            f"edges that rise, two or more, for {name!r}", f"{bins!r}"[:120], "Try bins=[18, 30, 50, 65]."
         )
     ends = written(edges)
     inner = [f"{low} to under {high}" for low, high in itertools.pairwise(ends)]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dlstudio.data.tasks import task_of
+from dlstudio.data.tasks import sum_to_one, task_of
 from dlstudio.errors import DLStudioError, unknown_name
 
 __all__ = ["Outcome", "Subject", "read_arrays"]
@@ -64,7 +64,8 @@ def read_arrays(
 
     Args:
         y_true, y_pred: (n,) labels or values.
-        y_score: (n,) probabilities of the positive class, (n, classes), or None.
+        y_score: (n,) probabilities of the positive class, (n, classes), or None. Whole labels below the number of
+            classes are the places of their columns; others are in the order of their columns.
         positive: which label is the positive one; None takes 1 of 0 and 1.
         task: what it is; None judges by the values, as `dlstudio.data.tasks.task_of`.
         names: of the classes, where labels are their indices.
@@ -90,7 +91,7 @@ def read_arrays(
         )
     if not len(true):
         raise DLStudioError("one row or more", "none", "Check the filter that made these rows.")
-    score = None if y_score is None else np.asarray(y_score, dtype=np.float64)
+    score = None if y_score is None else _scores(y_score)
     if score is not None and score.ndim == 2 and score.shape[1] == 1:
         score = score[:, 0]
     if score is not None and (score.ndim not in (1, 2) or len(score) != len(true)):
@@ -133,8 +134,12 @@ def read_arrays(
             f"values from {low:g} to {high:g}",
             "Pass logits through a sigmoid or softmax first.",
         )
+    if score is not None and score.ndim == 2:
+        sum_to_one(score)
     true, pred = _whole(true), _whole(pred)
     labels = list(range(len(names))) if names else np.unique(np.concatenate([true, pred])).tolist()
+    if score is not None and score.ndim == 2 and true.dtype.kind in "iu" and set(labels) <= set(range(score.shape[1])):
+        labels = list(range(score.shape[1]))  # indices of the columns, of which some class may not be there
     if task == "binary":
         yes, shown = _positive(labels, names, positive)
         score = None if score is None else _of_class(score, yes, labels)
@@ -167,6 +172,13 @@ def read_arrays(
             for at, label in enumerate(labels)
         ]
     return Subject(task=task, outcomes=tuple(outcomes), positive=shown, kept=kept, dropped=dropped, right=true == pred)
+
+
+def _scores(given: Any) -> npt.NDArray[np.float64]:
+    try:
+        return np.asarray(given, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise DLStudioError("numbers as y_score", str(error)[:80], "Pass predicted probabilities.") from error
 
 
 def _column(name: str, values: Any) -> Array:

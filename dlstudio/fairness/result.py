@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,12 +12,13 @@ import numpy.typing as npt
 from dlstudio.data.groups import AND
 from dlstudio.errors import unknown_name
 from dlstudio.fairness.gaps import NO_GAP, OVERALL, SHOWN, TOO_FEW
-from dlstudio.results import Finding, Result
+from dlstudio.results import Finding, Result, records
+from dlstudio.wording import listed
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["FairnessAudit", "is_worst", "records", "table_of"]
+__all__ = ["FairnessAudit", "is_worst", "table_of", "without_too_few"]
 
 Table = Mapping[str, npt.NDArray[Any]]
 
@@ -25,7 +26,7 @@ VERDICTS = {SHOWN: "a gap is shown by", NO_GAP: "no gap by", TOO_FEW: "not enoug
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class FairnessAudit(Result, schema=2):
+class FairnessAudit(Result, schema=3):
     """Metrics of groups and gaps between them, with their uncertainty.
 
     Attributes:
@@ -46,7 +47,7 @@ class FairnessAudit(Result, schema=2):
             ``audit_fairness(run, sensitive_features=..., **audit.options)`` audits in the same way again. Clusters are
             the name of a run's column, or int64 (rows given,) the number of each row's.
         dropped: why rows were left out, and how many.
-        findings: what follows, codes DLS301 to DLS308.
+        findings: what follows, codes DLS301 to DLS309.
         run, data, split: the run's key, its data and part; empty for arrays.
         wall_s: seconds it took.
 
@@ -99,11 +100,17 @@ class FairnessAudit(Result, schema=2):
         Columns: ``sensitive_feature``, ``outcome``, ``criterion``, ``group``, ``reference``, ``value`` (group less
         reference, or group over reference), ``low``, ``high``, ``p_value`` (of no gap, or of none beyond the
         threshold), ``p_adjusted`` (by Holm's method, over all pairs and criteria; doubled where combinations are
-        tested too, which have the other half), ``verdict``, ``metric`` (what differs) and ``shown_by``. In the rows
-        ``"overall"``, the reference names the pair that is farthest apart, of those with enough data, and value is what
-        fairlearn would say of these groups. The verdict there is that of the criterion: a gap is shown if any pair
-        shows one, and ``shown_by`` names the largest of these; it need not be the pair farthest apart, which may be of
-        small groups. A group that is itself called "overall" is "overall (group)" here.
+        tested too, which have the other half), ``verdict``, ``metric`` (what differs), ``shown_by``, ``joint_low`` and
+        ``joint_high`` (limits that hold for all pairs and rates of the criterion at once, by Bonferroni). Of equalized
+        odds, a pair has the numbers of one rate: of those beyond the threshold the one with the strongest evidence,
+        else the one farther apart.
+
+        In the rows ``"overall"``, the reference names the pair that is farthest apart, of those with enough data, and
+        value is what fairlearn would say of these groups. As this pair was chosen for being the widest, low and high
+        are the joint limits there. The verdict is that of the criterion: a gap is shown if any pair shows one, and
+        ``shown_by`` names the largest of these, if there are any of those whose joint limits show it too; it need not
+        be the pair farthest apart, which may be of small groups. A group that is itself called "overall" is "overall
+        (group)" here.
         """
         return _frame(self.gaps_table)
 
@@ -112,7 +119,7 @@ class FairnessAudit(Result, schema=2):
         """One row per criterion and combination of groups, each against everybody else, strongest evidence first.
 
         Columns as in `gaps` and ``n``, how many rows the combination has. Adjusted over all of these rows, and doubled,
-        as single columns have the other half.
+        as single columns have the other half; joint limits hold for all of these rows at once.
         """
         return _frame(self.intersections_table)
 
@@ -128,10 +135,15 @@ class FairnessAudit(Result, schema=2):
         by = [f"{name} ({len(groups)} groups)" for name, groups in zip(self.features, self.group_names, strict=True)]
         worst = [row["verdict"] for row in records(self.gaps_table) if is_worst(row)]
         counts = ", ".join(f"{words} {worst.count(verdict)}" for verdict, words in VERDICTS.items())
+        on = f"{len(worst)} {'criterion' if len(worst) == 1 else 'criteria'}"
         said = [
-            f"{len(self):,} predictions{f' of {self.data!r}' if self.data else ''} were assessed by {_listed(by)}."
-            f" Verdicts on {len(worst)} {'criterion' if len(worst) == 1 else 'criteria'}: {counts}."
+            f"{len(self):,} predictions{f' of {self.data!r}' if self.data else ''} were assessed by"
+            f" {listed(by, len(by))}. Verdicts on {on}: {counts}."
         ]
+        left = [names for finding in self.findings if (names := finding.evidence.get("not_compared"))]
+        if left:
+            names = listed(sorted({name for some in left for name in some}))
+            said[0] += f" In {len(left)} of those without a gap, {names} had too few rows to be compared."
         for finding in self.findings:  # a remedy is said once
             new = finding.remedy and not any(finding.remedy in sentence for sentence in said)
             said.append(f"{finding.sentence} {finding.remedy}" if new else finding.sentence)
@@ -167,15 +179,15 @@ class FairnessAudit(Result, schema=2):
         return self.rows[chosen]
 
 
-def records(table: Table) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a table as plain values by column."""
-    for values in zip(*(column.tolist() for column in table.values()), strict=True):
-        yield dict(zip(table, values, strict=True))
-
-
 def is_worst(row: Mapping[str, Any]) -> bool:
     """Return whether a row of gaps gives the verdict of a criterion."""
     return bool(row["group"] == OVERALL and row["criterion"].endswith("_difference"))
+
+
+def without_too_few(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a table of an audit for readers, without the numbers that rest on too few rows to speak of."""
+    few = ~frame["enough"] if "enough" in frame else frame["p_value"].isna()
+    return frame.assign(**{name: frame[name].mask(few) for name in NUMBERS if name in frame})
 
 
 def table_of(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> dict[str, npt.NDArray[Any]]:
@@ -184,6 +196,7 @@ def table_of(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> dict[str,
     return {name: _array(name, values) for name, values in zip(columns, found, strict=True)}
 
 
+NUMBERS = ("value", "low", "high", "numerator", "joint_low", "joint_high")
 TEXT = ("sensitive_feature", "outcome", "criterion", "group", "reference", "verdict", "metric", "shown_by")
 
 
@@ -191,10 +204,6 @@ def _array(name: str, values: Sequence[Any]) -> npt.NDArray[Any]:
     if name in TEXT:
         return np.array(values, dtype=np.str_)
     return np.array(values, dtype={"enough": np.bool_, "n": np.int64}.get(name, np.float64))
-
-
-def _listed(parts: Sequence[str]) -> str:
-    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
 def _frame(table: Table) -> pd.DataFrame:

@@ -102,7 +102,7 @@ class Tables:
             for o in self.subject.outcomes:
                 found = self.evidence(groups, o, rest=True)
                 family += gaps.compare(groups.feature, o.name, names, found, pairs, self.min_denominator)
-        rows = [(*row, sizes[row[0], row[3]]) for row in judge.rows(family, ratios=False, overall=False)]
+        rows = [(*row, sizes[row[0], row[3]]) for row in judge.rows(family, of_groups=False)]
         rows.sort(key=_by_evidence)
         return table_of((*gaps.COLUMNS, "n"), rows)
 

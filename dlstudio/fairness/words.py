@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 from dlstudio.data.groups import AND
 from dlstudio.fairness.counts import RATES, SLOPE
 from dlstudio.fairness.gaps import OVERALL, SHOWN, TOO_FEW
-from dlstudio.fairness.result import FairnessAudit, is_worst, records
-from dlstudio.results import Finding
+from dlstudio.fairness.result import FairnessAudit, is_worst
+from dlstudio.results import Finding, records
+from dlstudio.wording import listed, p_words
 
-__all__ = ["METRIC_WORDS", "combined", "deciding", "findings_of", "p_words"]
+__all__ = ["METRIC_WORDS", "combined", "deciding", "findings_of", "jointly"]
 
 METRIC_WORDS = {
     "count": "rows",
@@ -38,22 +39,29 @@ METRIC_WORDS = {
     "mean_error": "mean error",
     "mean_absolute_error": "mean absolute error",
 }
-FEW_NAMES = 6
-MOST_INTERSECTIONS = 3
+Row: TypeAlias = dict[str, Any]
+
+EVIDENCE = ("sensitive_feature", "criterion", "group", "reference", "metric", "value", "low", "high", "p_adjusted")
+MOST_INTERSECTIONS, MOST_NAMES = 3, 6
 CAUSES = "Look at the rows behind it (rows_of) and at intersections: a gap does not say where it comes from."
 
 
-def findings_of(audit: FairnessAudit, mixed: Sequence[str] = ()) -> Iterator[Finding]:
+def findings_of(audit: FairnessAudit, mixed: Sequence[str] = (), ranks: bool = False) -> Iterator[Finding]:
     """Yield what follows from an audit, gaps that are shown first.
 
     Args:
         audit: without findings.
         mixed: columns in which some cluster has rows of several groups.
+        ranks: whether the scores were left out, as they only rank rows.
     """
     metrics = {(r["sensitive_feature"], r["outcome"], r["group"], r["metric"]): r for r in records(audit.groups_table)}
     pairs = list(records(audit.gaps_table))
     carries = {_key(row): row for row in deciding(audit)}
-    found = [_criterion(audit, row, carries[_key(row)], metrics) for row in pairs if is_worst(row)]
+    among: dict[tuple[str, ...], list[Row]] = {key: [] for key in carries}
+    for row in pairs:
+        if row["group"] != OVERALL and _key(row) in among:
+            among[_key(row)].append(row)
+    found = [_criterion(audit, carries[key], rows, metrics) for key, rows in among.items()]
     yield from sorted(found, key=lambda finding: finding.code)
     yield from _small(audit)
     if audit.dropped:
@@ -75,73 +83,100 @@ def findings_of(audit: FairnessAudit, mixed: Sequence[str] = ()) -> Iterator[Fin
             evidence={"sensitive_features": list(mixed)},
         )
     yield from _ratios(audit, pairs)
+    if ranks:
+        yield Finding(
+            code="DLS309",
+            severity="info",
+            sentence="The scores of this run decide by thresholds by group and are no probabilities, so that nothing is"
+            " said of calibration and AUC.",
+            evidence={},
+        )
 
 
-def p_words(p: float) -> str:
-    """Return a p-value as people write it.
-
-    Example:
-        >>> p_words(0.00002)
-        'p < 0.001'
-    """
-    return "p unknown" if math.isnan(p) else "p < 0.001" if p < 0.001 else f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"
-
-
-def deciding(audit: FairnessAudit) -> list[dict[str, Any]]:
+def deciding(audit: FairnessAudit) -> list[Row]:
     """Return for every criterion the pair that carries its verdict: of those with this verdict the farthest apart.
 
-    Each is a row of `FairnessAudit.gaps`, in its order, with the criterion's verdict.
+    Where a gap is shown that is the pair that `FairnessAudit.gaps` names in ``shown_by``. Each is a row of these gaps,
+    in their order, with the criterion's verdict. Since it was chosen among all pairs, its limits are the joint ones.
     """
-    best: dict[tuple[str, ...], dict[str, Any]] = {}
+    best: dict[tuple[str, ...], Row] = {}
     pairs = list(records(audit.gaps_table))
-    verdicts = {_key(row): row["verdict"] for row in pairs if is_worst(row)}
+    worst = {_key(row): row for row in pairs if is_worst(row)}
     for row in pairs:
-        if row["group"] != OVERALL and row["verdict"] == verdicts.get(_key(row)):
-            before = best.get(_key(row))
-            if before is None or _strength(row) > _strength(before):
-                best[_key(row)] = row
-    return list(best.values())
+        told = worst.get(_key(row))
+        if row["group"] == OVERALL or told is None or row["verdict"] != told["verdict"]:
+            continue
+        if told["shown_by"] and told["shown_by"] != _pair(row):
+            continue
+        before = best.get(_key(row))
+        if before is None or _strength(row) > _strength(before):
+            best[_key(row)] = row
+    return [jointly(row) for row in best.values()]
 
 
-def _key(row: dict[str, Any]) -> tuple[str, ...]:
+def jointly(row: Row) -> Row:
+    """Return a row of gaps with limits that hold for all it was chosen from."""
+    return row | {"low": row["joint_low"], "high": row["joint_high"]}
+
+
+def _pair(row: Row) -> str:
+    return f"{row['group']} vs {row['reference']}"
+
+
+def _key(row: Row) -> tuple[str, ...]:
     return row["sensitive_feature"], row["outcome"], row["criterion"]
 
 
-def _strength(row: dict[str, Any]) -> tuple[bool, float]:
+def _strength(row: Row) -> tuple[bool, float]:
     return not math.isnan(row["p_value"]), -1.0 if math.isnan(row["value"]) else abs(row["value"])
 
 
-def _criterion(
-    audit: FairnessAudit, worst: dict[str, Any], row: dict[str, Any], metrics: dict[Any, dict[str, Any]]
-) -> Finding:
-    """The verdict of one criterion, with the pair that carries it."""
-    feature, outcome = worst["sensitive_feature"], worst["outcome"]
-    title = worst["criterion"].removesuffix("_difference").replace("_", " ")
-    of = f"{feature}{f', class {outcome}' if outcome else ''}, {title}"
-    code, severity = {SHOWN: ("DLS301", "warning"), TOO_FEW: ("DLS302", "info")}.get(
-        worst["verdict"], ("DLS303", "info")
-    )
-    evidence = {key: worst[key] for key in ("sensitive_feature", "criterion", "value", "low", "high", "p_adjusted")}
+def _criterion(audit: FairnessAudit, row: Row, pairs: Sequence[Row], metrics: dict[Any, Row]) -> Finding:
+    """The verdict of one criterion, with the pair that carries it, and who of all pairs was not compared."""
+    feature, outcome, verdict = row["sensitive_feature"], row["outcome"], row["verdict"]
+    of = f"{feature}{f', class {outcome}' if outcome else ''}, {_title(row)}"
+    code, severity = {SHOWN: ("DLS301", "warning"), TOO_FEW: ("DLS302", "info")}.get(verdict, ("DLS303", "info"))
     sides = [
         _number(group, metrics[feature, outcome, group, row["metric"]]) for group in (row["group"], row["reference"])
     ]
     # What too few rows show is no number to repeat.
-    apart = "" if math.isnan(row["p_value"]) else f" The difference is {_difference(audit, row)}."
+    told = not math.isnan(row["p_value"])
+    apart = f" The difference is {_difference(audit, row, _at_once(pairs))}." if told else ""
     more = f" of more than {_size(audit, row['metric'])}" if audit.threshold else ""
-    verdict = {
+    said = {
         SHOWN: f"A gap{more} is shown",
         TOO_FEW: f"There are not enough data to say whether there is a gap{more}",
-    }.get(worst["verdict"], f"No gap{more} is shown")
+    }.get(verdict, f"No gap{more} is shown")
+    left = _never(pairs) if code == "DLS303" else []
+    limit = f" between the groups that could be compared; {listed(left)} had too few rows" if left else ""
     return Finding(
         code=code,
         severity=severity,
-        sentence=f"{verdict} by {of}. {_capital(METRIC_WORDS[row['metric']])} {', '.join(sides)}.{apart}",
-        evidence=evidence | {"group": row["group"], "reference": row["reference"], "metric": row["metric"]},
-        remedy=CAUSES if worst["verdict"] == SHOWN else "",
+        sentence=f"{said} by {of}{limit}. {_capital(METRIC_WORDS[row['metric']])} {', '.join(sides)}.{apart}",
+        evidence={key: row[key] for key in EVIDENCE} | {"not_compared": left},
+        remedy=CAUSES if verdict == SHOWN else "",
     )
 
 
-def _number(group: str, row: dict[str, Any]) -> str:
+def _title(row: Row) -> str:
+    return str(row["criterion"]).rsplit("_", 1)[0].replace("_", " ")
+
+
+def _never(pairs: Sequence[Row]) -> list[str]:
+    """The groups of which no pair had enough data."""
+    there = dict.fromkeys(name for row in pairs for name in (row["reference"], row["group"]))
+    known = {name for row in pairs if not math.isnan(row["p_value"]) for name in (row["reference"], row["group"])}
+    return [name for name in there if name not in known]
+
+
+def _at_once(pairs: Sequence[Row]) -> str:
+    """What the joint limits of a criterion hold for."""
+    several = sum(not math.isnan(row["p_value"]) for row in pairs) > 1
+    found = ["all pairs"] * several + ["both rates"] * pairs[0]["criterion"].startswith("equalized_odds")
+    return f" for {' and '.join(found)} at once" if found else ""
+
+
+def _number(group: str, row: Row) -> str:
     """A metric of a group, and what it was counted of."""
     if not row["enough"]:
         return f"too few to say for {group} ({row['denominator']:,.0f} rows)"
@@ -176,7 +211,7 @@ def _capital(words: str) -> str:
     return words[:1].upper() + words[1:]
 
 
-def _difference(audit: FairnessAudit, row: dict[str, Any]) -> str:
+def _difference(audit: FairnessAudit, row: Row, at_once: str) -> str:
     """A difference with interval and adjusted p-value."""
     numbers = row["value"], row["low"], row["high"]
     if row["metric"] in RATES or row["metric"] == "calibration_bias":
@@ -184,9 +219,13 @@ def _difference(audit: FairnessAudit, row: dict[str, Any]) -> str:
         value += " points"
     else:
         value, low, high = (f"{one:+.2f}" if row["metric"] == SLOPE else f"{one:+.4g}" for one in numbers)
-    level = audit.level if not row["criterion"].startswith("equalized_odds") else 1 - (1 - audit.level) / 2
-    interval = f"{100 * level:g} % interval {low} to {high}" if not math.isnan(row["low"]) else "no interval"
-    return f"{value} ({interval}; {p_words(row['p_adjusted'])}, adjusted for all comparisons)"
+    return f"{value} {_surely(audit, row, low, high, at_once)}"
+
+
+def _surely(audit: FairnessAudit, row: Row, low: str, high: str, at_once: str) -> str:
+    interval = "no" if math.isnan(row["low"]) else f"{100 * audit.level:g} %"
+    limits = "" if math.isnan(row["low"]) else f"{at_once} {low} to {high}"
+    return f"({interval} interval{limits}; {p_words(row['p_adjusted'])}, adjusted for all comparisons)"
 
 
 def _small(audit: FairnessAudit) -> Iterator[Finding]:
@@ -199,28 +238,27 @@ def _small(audit: FairnessAudit) -> Iterator[Finding]:
             if row["sensitive_feature"] == feature and row["metric"] in tested and not row["enough"]
         ]
         if small:
-            least: dict[str, dict[str, Any]] = {}
+            least: dict[str, Row] = {}
             for row in small:
                 if row["group"] not in least or row["denominator"] < least[row["group"]]["denominator"]:
                     least[row["group"]] = row
             parts = [
                 f"{group} ({METRIC_WORDS[row['metric']]} of {row['denominator']:,.0f} rows)"
-                for group, row in list(least.items())[:FEW_NAMES]
+                for group, row in least.items()
             ]
-            more = f" and {len(least) - FEW_NAMES} more" if len(least) > FEW_NAMES else ""
             parts_needed = f"{audit.min_denominator} {'clusters' if audit.n_clusters else 'rows'}"
             yield Finding(
                 code="DLS304",
                 severity="warning",
                 sentence=f"Too few data to compare some groups of {feature} by every criterion:"
-                f" {', '.join(parts)}{more}; {parts_needed} are needed.",
+                f" {listed(parts, MOST_NAMES)}; {parts_needed} are needed.",
                 evidence={group: row["denominator"] for group, row in least.items()},
                 remedy="Collect more of them, or join groups that may be looked at together.",
             )
 
 
 def _intersections(audit: FairnessAudit) -> Iterator[Finding]:
-    shown = [row for row in records(audit.intersections_table) if row["verdict"] == SHOWN]
+    shown = [jointly(row) for row in records(audit.intersections_table) if row["verdict"] == SHOWN]
     for row in shown[:MOST_INTERSECTIONS]:
         more = len(shown) - MOST_INTERSECTIONS
         rest = (
@@ -231,25 +269,30 @@ def _intersections(audit: FairnessAudit) -> Iterator[Finding]:
             code="DLS306",
             severity="warning",
             sentence=f"{combined(row['sensitive_feature'], row['group'])} ({row['n']:,} rows{outcome}) differs from"
-            f" everybody else in {METRIC_WORDS[row['metric']]}: {_difference(audit, row)}.{rest}",
-            evidence={key: row[key] for key in ("group", "criterion", "value", "low", "high", "p_adjusted")},
+            f" everybody else in {METRIC_WORDS[row['metric']]}:"
+            f" {_difference(audit, row, ' for all combinations at once')}.{rest}",
+            evidence={key: row[key] for key in EVIDENCE},
             remedy="",
         )
 
 
-def _ratios(audit: FairnessAudit, pairs: list[dict[str, Any]]) -> Iterator[Finding]:
-    """What a threshold of ratios says, where one was set."""
+def _ratios(audit: FairnessAudit, pairs: list[Row]) -> Iterator[Finding]:
+    """What a threshold of ratios says, where one was set: of every criterion the pair that shows it."""
     if audit.threshold_ratio is None:
         return
-    for row in pairs:
-        if row["group"] == OVERALL and row["criterion"].endswith("_ratio") and row["verdict"] == SHOWN:
-            outcome = f", class {row['outcome']}" if row["outcome"] else ""
-            yield Finding(
-                code="DLS308",
-                severity="warning",
-                sentence=f"By {row['sensitive_feature']}{outcome}, a ratio of {METRIC_WORDS[row['metric']]}s lies"
-                f" beyond {audit.threshold_ratio:g} ({row['shown_by']}); the farthest from 1 is {row['value']:.2f}"
-                f" ({row['reference']}, interval {row['low']:.2f} to {row['high']:.2f}).",
-                evidence={key: row[key] for key in ("sensitive_feature", "criterion", "value", "low", "high")},
-                remedy="Whether this matters is not for numbers to say.",
-            )
+    ratios = [row for row in pairs if row["criterion"].endswith("_ratio")]
+    shown = {_key(row): row["shown_by"] for row in ratios if row["group"] == OVERALL and row["verdict"] == SHOWN}
+    for key, pair in shown.items():
+        mine = [row for row in ratios if _key(row) == key and row["group"] != OVERALL]
+        row = jointly(next(row for row in mine if _pair(row) == pair))
+        outcome = f", class {row['outcome']}" if row["outcome"] else ""
+        surely = _surely(audit, row, f"{row['low']:.2f}", f"{row['high']:.2f}", _at_once(mine))
+        yield Finding(
+            code="DLS308",
+            severity="warning",
+            sentence=f"By {row['sensitive_feature']}{outcome}, {_title(row)}, the ratio of"
+            f" {METRIC_WORDS[row['metric']]}s of {row['group']} to {row['reference']} lies beyond"
+            f" {audit.threshold_ratio:g}: it is {row['value']:.2f} {surely}.",
+            evidence={key: row[key] for key in EVIDENCE},
+            remedy="Whether this matters is not for numbers to say.",
+        )

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 import plotly.graph_objects as go
 
+from dlstudio.compare.curves import Overlay
 from dlstudio.compare.diff_result import RunDiff
 from dlstudio.compare.fronts import ParetoFront
 from dlstudio.compare.measures import Measures
@@ -96,7 +97,9 @@ KINDS: dict[type[Result], Kind] = {
     BatchSizes: Kind(
         question="Which batch size?", words=assessed.with_findings(_said), pictures=_each(finders.batch_sizes)
     ),
-    Comparison: Kind(question="Which variant is better?", words=_said, pictures=comparison.pictures, tables=_compared),
+    Comparison: Kind(
+        question="Which variant is better?", words=_said, pictures=comparison.with_curve, tables=_compared
+    ),
     ConceptResult: Kind(
         question="Which concepts does it use?", words=concept_words, pictures=_each(concepts), explains=True
     ),
@@ -119,6 +122,9 @@ KINDS: dict[type[Result], Kind] = {
         question="Which learning rate?", words=assessed.with_findings(_said), pictures=_each(finders.learning_rates)
     ),
     Measures: Kind(question="What does it cost?", words=_said, pictures=_each()),
+    Overlay: Kind(
+        question="How did they get there?", words=assessed.with_findings(_said), pictures=_each(comparison.curves)
+    ),
     ParetoFront: Kind(
         question="What is beaten by none in everything?",
         words=_said,

@@ -11,7 +11,6 @@ import numpy as np
 import plotly.graph_objects as go
 
 from dlstudio.errors import DLStudioError
-from dlstudio.explain.plain import ASK
 from dlstudio.fairness.mitigation.trade_off_result import TradeOff
 from dlstudio.figures import calibration, evaluation, label_errors, robustness, trade_off
 from dlstudio.figures.slices import slices
@@ -22,6 +21,7 @@ from dlstudio.trust.calibration_result import CalibrationResult
 from dlstudio.trust.evaluation_result import Evaluation
 from dlstudio.trust.label_result import LabelErrors
 from dlstudio.trust.robustness_result import RobustnessResult
+from dlstudio.wording import ASK, CODE
 
 __all__ = ["decided", "edge", "first_point", "labels", "pictures", "reviewed", "traded", "with_findings"]
 
@@ -36,9 +36,10 @@ _EDGES = {
     "weakens": PALETTE[4],
     "not enough data": PALETTE[4],
 }
+MOST_ALONE = 3
+"""Classes of several whose curves are drawn alone too, with their bands."""
 AIM = 0.05
 """The gap that a reader's first look at a trade-off aims at."""
-_CODE = re.compile(r"[a-z]\w*_\w+|\w=\S|`|\w\(|\w\.[a-z_]\w*|\w\[")
 _ASIDE = re.compile(r" \([^()]*(?:rows_of|\w=\S)[^()]*\)")
 _ASK = {
     "DLS313": "Ask the engineer to apply it before the probabilities are used.",
@@ -151,9 +152,22 @@ def _evaluated(result: Evaluation) -> Pictures:
         found.append(("How many are found at the price of how many false alarms.", evaluation.roc(result)))
     if "precision_recall" in curves:
         found.append(("How many of those found are right.", evaluation.precision_recall(result)))
+    if curves and result.task == "multiclass":
+        for name in _found_least(result):
+            whom = f"of {name!r} alone, which is among those found least often; the band is what chance leaves open."
+            found.append((f"Found at the price of false alarms, {whom}", evaluation.roc(result, name)))
+            found.append((f"Right of those found, {whom}", evaluation.precision_recall(result, name)))
     if result.positive_scores is not None:
         found.append(decided(result))
     return found
+
+
+def _found_least(result: Evaluation) -> list[str]:
+    """Return the classes with the lowest recall, of those that have curves of their own."""
+    drawn = set(result.tables["curves"]["outcome"].tolist())
+    recall, names = result.tables["per_class"]["recall"], result.tables["per_class"]["class"].tolist()
+    rising = [names[at] for at in np.argsort(recall, kind="stable") if np.isfinite(recall[at])]
+    return [name for name in rising if name in drawn][:MOST_ALONE]
 
 
 def _calibrated(result: CalibrationResult) -> Pictures:
@@ -162,6 +176,14 @@ def _calibrated(result: CalibrationResult) -> Pictures:
             "What happened against what was promised; on the line is right. Below it too much was promised.",
             calibration.reliability(result),
         )
+    ]
+    columns = result.tables["errors"]["column"]
+    found += [
+        (
+            f"The same for every group of {column}, the six largest of more.",
+            calibration.reliability(result, column=column),
+        )
+        for column in dict.fromkeys(columns[columns != ""].tolist())
     ]
     if len(result.tables["errors"]["ece"]) > 1:
         found.append(
@@ -205,6 +227,6 @@ def _plain(finding: Finding) -> Finding:
     remedy = _ASIDE.sub("", finding.remedy)
     if finding.code in _ASK:
         remedy = _ASK[finding.code]
-    elif _CODE.search(remedy):
+    elif CODE.search(remedy):
         remedy = ASK
     return dataclasses.replace(finding, sentence=_ASIDE.sub("", finding.sentence), remedy=remedy)

@@ -83,7 +83,7 @@ def calibration_fixes(result: CalibrationResult) -> go.Figure:
         rows = np.flatnonzero(table["scores"] == name)
         error = errors[name]
         said = f"{FIXES.get(name, 'Before')} ({100 * error:.1f} points off)"
-        _bins(figure, table, rows, said, number, dash=DASHES[number % len(DASHES)], whiskers=number == 0)
+        _bins(figure, table, rows, said, number, dash=DASHES[number % len(DASHES)])
     theme.apply(
         figure,
         x_title=f"Mean score: {_whose(result, '')} (%)",
@@ -141,9 +141,7 @@ def calibration_errors(result: CalibrationResult) -> go.Figure:
     return figure
 
 
-def _bins(
-    figure: go.Figure, table: Any, rows: Any, name: str, number: int, *, dash: str = "solid", whiskers: bool = True
-) -> None:
+def _bins(figure: go.Figure, table: Any, rows: Any, name: str, number: int, *, dash: str = "solid") -> None:
     rows = rows[np.argsort(table["mean_score"][rows], kind="stable")]
     x, y, low, high = (100 * table[key][rows].astype(np.float64) for key in ("mean_score", "rate", "low", "high"))
     paint = color(number)
@@ -155,7 +153,7 @@ def _bins(
         name=escape(name),
         line={"color": paint, "width": 1.5, "dash": dash},
         marker={"size": 8, "color": paint, "symbol": SYMBOLS[number % len(SYMBOLS)]},
-        error_y=bars if whiskers else None,
+        error_y=bars,
         text=[f"{table['n_positive'][row]:,} of {table['n'][row]:,} rows" for row in rows],
         hovertemplate="promised %{x:.1f} %<br>happened %{y:.1f} %<br>%{text}<extra></extra>",
     )

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
 import plotly.graph_objects as go
 
-from dlstudio.compare.curves import Overlay
+from dlstudio.compare.curves import Overlay, overlay
 from dlstudio.compare.result import Comparison, Pair
+from dlstudio.errors import DLStudioError
 from dlstudio.figures import intervals, theme
 from dlstudio.figures.theme import color, escape, short, translucent, xs
 from dlstudio.summary.words import label
 
-__all__ = ["curves", "differences", "parallel", "pictures", "scatter_matrix", "variants"]
+__all__ = ["curves", "differences", "parallel", "pictures", "scatter_matrix", "variants", "with_curve"]
 
-MOST_VARIANTS, MOST_PAIRS, MOST_LINES, MOST_NAMED = 40, 40, 60, 16
+MOST_VARIANTS, MOST_PAIRS, MOST_LINES, MOST_BANDS, MOST_NAMED = 40, 40, 60, 8, 16
 _AXES = {
     "step": "Step (optimiser updates)",
     "epoch": "Epoch (passes over the training part)",
@@ -34,6 +36,24 @@ def pictures(comparison: Comparison) -> list[tuple[str, go.Figure]]:
     if comparison.comparisons:
         words = "How far apart they are. An interval that holds the zero line may be chance."
         found.append((words, differences(comparison)))
+    return found
+
+
+def with_curve(comparison: Comparison) -> list[tuple[str, go.Figure]]:
+    """Return `pictures`, and the way of the metric to where it was compared, where runs logged more than one value.
+
+    The curves are read from the runs; a page, which offers them aligned in every way, does without.
+    """
+    found = pictures(comparison)
+    try:
+        read = overlay(comparison, comparison.metric, level=comparison.level)
+    except DLStudioError:
+        return found  # plain values, or runs that are gone, logged elsewhere, or were only evaluated in the end
+    best = [one.name for one in comparison.ranked if one.name in read.variants][:MOST_BANDS]
+    if len(read.grid) > 1:
+        cut = f" of the {MOST_BANDS} best variants" if len(set(read.variants)) > MOST_BANDS else " of every variant"
+        words = f"How they got there: the mean{cut} with its band, where several runs go on."
+        found.append((words, curves(read.only(variants=best))))
     return found
 
 
@@ -80,7 +100,7 @@ def curves(overlay: Overlay, *, bands: bool = True, log: bool = False) -> go.Fig
 
     Args:
         overlay: what `dlstudio.compare.curves.overlay` returned.
-        bands: draw variants; False draws up to 60 runs in the colour of their variant.
+        bands: draw variants; False draws runs in the colour of their variant, of more than 60 some of each.
         log: draw the values logarithmically.
     """
     order = list(dict.fromkeys(overlay.variants))
@@ -145,8 +165,9 @@ def scatter_matrix(comparison: Comparison, columns: list[str]) -> go.Figure:
 
 def _bands(figure: go.Figure, overlay: Overlay, order: list[str]) -> None:
     frame = overlay.bands
+    parts = dict(tuple(frame.groupby("variant")))
     for at, name in enumerate(order):
-        part = frame[frame["variant"] == name]
+        part = parts.get(name, frame[:0])  # of runs that are NaN everywhere there is no mean
         x = part["x"].to_numpy()
         known = part["low"].notna().to_numpy()
         if known.any():
@@ -174,7 +195,17 @@ def _bands(figure: go.Figure, overlay: Overlay, order: list[str]) -> None:
 
 def _lines(figure: go.Figure, overlay: Overlay, order: list[str]) -> None:
     seen: set[str] = set()
-    for name, key, variant in list(zip(overlay.names, overlay.keys, overlay.variants, strict=True))[:MOST_LINES]:
+    places: dict[str, list[int]] = {variant: [] for variant in order}
+    for at, variant in enumerate(overlay.variants):
+        places[variant].append(at)
+    in_turn = [at for turn in itertools.zip_longest(*places.values()) for at in turn if at is not None]
+    if len(in_turn) > MOST_LINES:
+        figure.add_annotation(
+            text=f"{MOST_LINES} of {len(in_turn):,} runs", xref="paper", yref="paper", x=0, y=1, yanchor="bottom",
+            showarrow=False,
+        )  # fmt: skip
+    for at in in_turn[:MOST_LINES]:
+        name, key, variant = overlay.names[at], overlay.keys[at], overlay.variants[at]
         x, y = overlay.points(key)
         figure.add_scatter(
             x=xs(x),

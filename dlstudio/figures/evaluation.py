@@ -11,20 +11,16 @@ from plotly.subplots import make_subplots
 from dlstudio.errors import DLStudioError, unknown_name
 from dlstudio.figures import theme
 from dlstudio.figures.theme import ACCENT, MUTED, PALETTE, color, escape, translucent
+from dlstudio.results import records
 from dlstudio.trust.evaluation_result import Evaluation
 from dlstudio.trust.evaluation_words import LOWER_IS_BETTER, METRICS
+from dlstudio.trust.weighing import RATES, TOLD
 
 __all__ = ["confusion", "metrics", "precision_recall", "predicted", "roc", "thresholds"]
 
 MAX_CURVES = 8
 MAX_NUMBERS = 15
 """Classes up to which the cells of a confusion matrix show their numbers."""
-RATES = {
-    "accuracy": "right predictions",
-    "true_positive_rate": "found of the positives",
-    "false_positive_rate": "wrongly said yes of the negatives",
-    "precision": "right of those said yes to",
-}
 
 
 def metrics(result: Evaluation) -> go.Figure:
@@ -32,7 +28,7 @@ def metrics(result: Evaluation) -> go.Figure:
 
     Metrics of a regression in the unit of the target are drawn as shares of what that model gets.
     """
-    rows = [row for row in _rows(result, "metrics") if np.isfinite(row["value"])]
+    rows = [row for row in records(result.tables["metrics"]) if np.isfinite(row["value"])]
     regression = result.task == "regression"
     if regression:
         rows = [row for row in rows if row["metric"] != "bias"]
@@ -161,7 +157,8 @@ def thresholds(result: Evaluation, at: float = 0.5) -> go.Figure:
     n_panels = 2 if result.costs else 1
     figure = make_subplots(rows=n_panels, shared_xaxes=True, vertical_spacing=0.09)
     dashes = ("solid", "dash", "dot", "dashdot")
-    for number, (name, words) in enumerate(RATES.items()):
+    for number, name in enumerate(TOLD):
+        words = RATES[name][0]
         value, low, high = (100 * np.array([point.rates[name][k] for _, point in points]) for k in range(3))
         _band(figure, x, low, high, color(number), name, row=1)
         figure.add_scatter(
@@ -294,8 +291,3 @@ def _band(
 
 def _positive(result: Evaluation) -> str:
     return f"{result.class_names[1]!r}" if len(result.class_names) == 2 else "each class"
-
-
-def _rows(result: Evaluation, name: str) -> list[dict[str, Any]]:
-    table = result.tables[name]
-    return [dict(zip(table, cells, strict=True)) for cells in zip(*(v.tolist() for v in table.values()), strict=True)]

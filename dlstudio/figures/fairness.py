@@ -14,10 +14,12 @@ from dlstudio.data.groups import AND
 from dlstudio.errors import unknown_name
 from dlstudio.fairness.counts import OBSERVED, RATES, SLOPE
 from dlstudio.fairness.gaps import NO_GAP, SHOWN, TOO_FEW
-from dlstudio.fairness.result import FairnessAudit, records
-from dlstudio.fairness.words import METRIC_WORDS, combined, deciding, p_words
+from dlstudio.fairness.result import FairnessAudit
+from dlstudio.fairness.words import METRIC_WORDS, combined, deciding, jointly
 from dlstudio.figures import theme
 from dlstudio.figures.theme import ACCENT, LINE, MUTED, PALETTE, escape, note, short, translucent
+from dlstudio.results import records
+from dlstudio.wording import p_words
 
 __all__ = ["gaps", "groups", "intersections", "pictures"]
 
@@ -35,13 +37,14 @@ VERDICTS = {
     NO_GAP: (ACCENT, "circle"),
     TOO_FEW: (MUTED, "circle-open"),
 }
-AIR = 0.05
+AIR, FEW = 0.05, "too few rows"
 
 
 def groups(audit: FairnessAudit, feature: str | None = None, metrics: Sequence[str] = ()) -> go.Figure:
     """Draw metrics of the groups of a column, a panel each, with intervals; the dotted line is everybody together.
 
-    Groups with too few rows to be compared are grey and open. Of several classes, their true-positive rates are drawn.
+    Of groups with too few rows to be compared, only that is said. Of several classes, their true-positive rates are
+    drawn.
 
     Args:
         audit: what `dlstudio.audit_fairness` returned.
@@ -67,8 +70,7 @@ def groups(audit: FairnessAudit, feature: str | None = None, metrics: Sequence[s
     }
     for column, (outcome, metric) in enumerate(panels, 1):
         rows = [cells[feature, outcome, metric, name] for name in names]
-        for enough in (True, False):
-            _dots(figure, rows, enough, column)
+        _dots(figure, rows, column)
         whole = cells["", outcome, metric, "overall"]["value"] * _scale(metric)
         if math.isfinite(whole):
             figure.add_vline(whole, line={"color": MUTED, "width": 1, "dash": "dot"}, row=1, col=column)
@@ -98,7 +100,7 @@ def gaps(audit: FairnessAudit, feature: str | None = None) -> go.Figure:
 
     Full orange diamonds are gaps that are shown; at blue circles none is shown, and their intervals say how large one
     may still be; for open grey circles there are too few data. Where too few rows could count, nothing is drawn. Within
-    the shaded band a gap does not count.
+    the shaded band a gap does not count. Since the pairs were chosen, intervals hold for all pairs of a criterion.
 
     Args:
         audit: what `dlstudio.audit_fairness` returned.
@@ -121,6 +123,8 @@ def gaps(audit: FairnessAudit, feature: str | None = None) -> go.Figure:
 def intersections(audit: FairnessAudit, top: int = 15) -> go.Figure:
     """Draw the combinations of groups with the strongest evidence of a gap to everybody else.
 
+    Intervals hold for all combinations at once.
+
     Args:
         audit: what `dlstudio.audit_fairness` returned.
         top: how many rows to draw.
@@ -128,7 +132,8 @@ def intersections(audit: FairnessAudit, top: int = 15) -> go.Figure:
     rows: dict[Any, dict[str, Any]] = {}
     for row in records(audit.intersections_table):
         if math.isfinite(row["p_value"]) and len(rows) < top:  # one rate is part of two criteria
-            rows.setdefault(tuple(row[key] for key in ("sensitive_feature", "outcome", "group", "metric")), row)
+            key = tuple(row[name] for name in ("sensitive_feature", "outcome", "group", "metric"))
+            rows.setdefault(key, jointly(row))
     labels = [
         f"{combined(row['sensitive_feature'], _each_short(row['group']))} ({row['n']:,}){_class(row)}:"
         f" {METRIC_WORDS[row['metric']]}"
@@ -148,7 +153,7 @@ def pictures(audit: FairnessAudit) -> list[tuple[str, go.Figure]]:
         )
     ]
     for feature in audit.features:
-        words = "with intervals; the dotted line is everybody together. Grey circles are too few rows to compare."
+        words = "with intervals; the dotted line is everybody together. Nothing is drawn of too few rows to compare."
         found.append((f"{feature}: what each group gets, {words}", groups(audit, feature)))
     if np.isfinite(audit.intersections_table["p_value"]).any():
         words = "Combinations of groups against everybody else, the strongest evidence on top."
@@ -169,13 +174,16 @@ def _panels(audit: FairnessAudit, metrics: Sequence[str]) -> list[tuple[str, str
     return [(outcome, metric) for metric in metrics for outcome in outcomes if (outcome, metric) in there][:MOST_PANELS]
 
 
-def _dots(figure: go.Figure, rows: Rows, enough: bool, column: int) -> None:
-    places = [at for at, row in enumerate(rows) if row["enough"] == enough and math.isfinite(row["value"])]
-    if not places:
-        return
+def _dots(figure: go.Figure, rows: Rows, column: int) -> None:
+    for at, row in enumerate(rows):
+        if not row["enough"]:
+            figure.add_annotation(
+                text=FEW, x=0, xref="x domain", y=at, xanchor="left", showarrow=False,
+                font={"color": MUTED, "size": 11}, row=1, col=column,
+            )  # fmt: skip
+    places = [at for at, row in enumerate(rows) if row["enough"] and math.isfinite(row["value"])]
     chosen = [rows[at] for at in places]
-    paint = ACCENT if enough else MUTED
-    scale = _scale(chosen[0]["metric"])
+    scale = _scale(rows[0]["metric"])
     value, low, high = (
         scale * np.array([row[key] for row in chosen], dtype=np.float64) for key in ("value", "low", "high")
     )
@@ -183,13 +191,8 @@ def _dots(figure: go.Figure, rows: Rows, enough: bool, column: int) -> None:
         x=value,
         y=np.array(places, dtype=np.int32),
         mode="markers",
-        marker={
-            "size": 9,
-            "color": paint,
-            "symbol": "circle" if enough else "circle-open",
-            "line": {"width": 1.5, "color": paint},
-        },
-        error_x=_whiskers(value, low, high, paint),
+        marker={"size": 9, "color": ACCENT, "symbol": "circle"},
+        error_x=_whiskers(value, low, high, ACCENT),
         text=[_said(row) for row in chosen],
         hovertemplate="%{text}<extra></extra>",
         row=1,
@@ -204,8 +207,6 @@ def _said(row: dict[str, Any]) -> str:
         lines.append(f"interval {number(row['low'])} to {number(row['high'])}")
     if math.isfinite(row["numerator"]) and row["metric"] in RATES:
         lines.append(f"{row['numerator']:,.0f} of {row['denominator']:,.0f} rows")
-    if not row["enough"]:
-        lines.append(f"too few to compare: {row['denominator']:,.0f} rows")
     return "<br>".join(map(escape, lines))
 
 
@@ -259,7 +260,7 @@ def _forest(audit: FairnessAudit, rows: Rows, labels: list[str], y_title: str) -
     figure.update_xaxes(range=[float(ends.min()) - air, float(ends.max()) + air])
     figure.update_layout(margin_t=48, showlegend=True)
     for at in np.flatnonzero(~np.array(told, dtype=bool)).tolist() if any(told) else ():
-        figure.add_annotation(text="too few rows", x=0, y=at, xanchor="left", showarrow=False, font={"color": MUTED})
+        figure.add_annotation(text=FEW, x=0, y=at, xanchor="left", showarrow=False, font={"color": MUTED})
     if not any(told):
         note(figure, "Nothing could be compared")
     return figure

@@ -30,7 +30,7 @@ def front(result: ParetoFront) -> go.Figure:
         x=result.values[off, 0],
         y=result.values[off, 1],
         mode="markers",
-        name="beaten in everything",
+        name="beaten by another",
         marker={"color": MUTED, "size": 7, "opacity": 0.55},
         text=[_hover(result, int(at)) for at in off],
         hovertemplate=hover,

@@ -11,7 +11,7 @@ from dlstudio.figures import theme
 from dlstudio.figures.overlays import pixels, png
 from dlstudio.figures.theme import ACCENT, INK, LINE, PALETTE, escape, note, short
 from dlstudio.trust.label_result import LabelErrors
-from dlstudio.trust.wording import percent
+from dlstudio.wording import percent
 
 __all__ = ["label_confusion", "suspect_images", "suspects"]
 

@@ -9,17 +9,10 @@ from plotly.subplots import make_subplots
 from dlstudio.errors import DLStudioError
 from dlstudio.figures import theme
 from dlstudio.figures.theme import MUTED, color, escape, translucent
-from dlstudio.trust.robustness_result import RobustnessCurve, RobustnessResult
+from dlstudio.trust.robustness_result import RobustnessCurve, RobustnessResult, titled
 
 __all__ = ["attacks", "corruptions"]
 
-NAMES = {
-    "fgsm": "FGSM, one step",
-    "pgd": "PGD, a search",
-    "noise": "Noise",
-    "blur": "Blur",
-    "missing": "Missing values",
-}
 SYMBOLS = ("circle", "diamond", "square")
 
 
@@ -35,7 +28,7 @@ def attacks(result: RobustnessResult) -> go.Figure:
     chosen = _curves(result, "attack")
     figure = go.Figure()
     for number, one in enumerate(chosen):
-        _draw(figure, result, one, number, NAMES.get(one.name, one.name))
+        _draw(figure, result, one, number, titled(one.name))
     size = "no input by more than" if result.norm == "linf" else "by a length of at most"
     theme.apply(
         figure,
@@ -62,7 +55,7 @@ def corruptions(result: RobustnessResult) -> go.Figure:
         cols=len(chosen),
         shared_yaxes=True,
         horizontal_spacing=0.05,
-        subplot_titles=[escape(NAMES.get(one.name, one.name)) for one in chosen],
+        subplot_titles=[escape(titled(one.name)) for one in chosen],
     )
     for number, one in enumerate(chosen):
         _draw(figure, result, one, number, "", column=number + 1)
@@ -114,7 +107,7 @@ def _draw(
         y=one.value,
         customdata=np.stack([one.low, one.high], axis=1),
         mode="lines+markers",
-        name=escape(name or NAMES.get(one.name, one.name)),
+        name=escape(name or titled(one.name)),
         legendgroup=one.name,
         line={"color": color(number), "width": 2.5},
         marker={"size": 8, "symbol": SYMBOLS[number % len(SYMBOLS)]},

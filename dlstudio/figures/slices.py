@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 from dlstudio.figures import theme
 from dlstudio.figures.theme import ACCENT, MUTED, PALETTE, escape, note, short
 from dlstudio.trust.slice_result import RATE, SliceResult
-from dlstudio.trust.wording import percent
+from dlstudio.wording import p_words, percent
 
 __all__ = ["slices"]
 
@@ -87,11 +87,10 @@ def _range(figure: go.Figure, low: npt.NDArray[np.float64], high: npt.NDArray[np
 
 def _hover(result: SliceResult, place: int) -> str:
     said = percent if result.measure == RATE else "{:.4g}".format
-    p = result.p_adjusted[place]
     lines = [
         f"{result.slices[place]} ({result.n[place]:,} rows)",
         f"{result.measure} {said(result.value[place])}, elsewhere {said(result.elsewhere[place])}",
-        f"{'p < 0.001' if p < 0.001 else f'p = {p:.3f}'} after correction for {result.n_tested:,} slices",
+        f"{p_words(result.p_adjusted[place])} after correction for {result.n_tested:,} slices",
     ]
     if result.within[place] >= 0:
         lines.append(f"worse still than the rest of: {result.slices[result.within[place]]}")

@@ -11,7 +11,7 @@ from dlstudio.compare.diff_result import RunDiff
 from dlstudio.compare.fronts import ParetoFront
 from dlstudio.compare.recommendation import Recommendation
 from dlstudio.compare.result import Comparison
-from dlstudio.compare.words import number
+from dlstudio.compare.words import number, p_words
 from dlstudio.summary.words import label
 
 if TYPE_CHECKING:
@@ -64,7 +64,8 @@ def pairs(comparison: Comparison) -> Rows:
     cells = [
         (
             one.variant, one.reference, _signed(one.difference), _ends(one.low, one.high, _signed),
-            _p(one.p_adjusted), f"{one.effect_size:.2f}" if math.isfinite(one.effect_size) else _NOTHING,
+            _NOTHING if math.isnan(one.p_adjusted) else p_words(one.p_adjusted).removeprefix("p ").removeprefix("= "),
+            f"{one.effect_size:.2f}" if math.isfinite(one.effect_size) else _NOTHING,
             f"{one.n:,}" if one.n == one.n_reference else f"{one.n:,} and {one.n_reference:,}", one.verdict,
         )
         for one in sorted(c.comparisons, key=lambda one: (math.isnan(one.p_adjusted), one.p_adjusted))
@@ -139,10 +140,6 @@ def _signed(difference: float) -> str:
 
 def _ends(low: float, high: float, show: Any = number) -> str:
     return _NOTHING if math.isnan(low) or math.isnan(high) else f"{show(low)} to {show(high)}"
-
-
-def _p(p: float) -> str:
-    return _NOTHING if math.isnan(p) else "< 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
 
 
 def _side(item: Any) -> str:

@@ -14,7 +14,7 @@ from dlstudio.tuning.result import SearchResult
 from dlstudio.tuning.trial_result import TrialResult
 from dlstudio.tuning.words import params_in_words
 
-__all__ = ["curves", "focus", "history", "spoken", "thinned"]
+__all__ = ["curves", "focus", "history", "hover", "spoken", "thinned"]
 
 MOST_CURVES = 300
 _STATES = {
@@ -52,7 +52,7 @@ def history(result: SearchResult, metric: int = 0) -> go.Figure:
                 name=name,
                 marker={"color": paint, "size": 8, "symbol": symbol, "opacity": 0.8, "line": {"width": 1.5}},
                 customdata=[row.number for row in rows],
-                text=[_hover(row) for row in rows],
+                text=[hover(row) for row in rows],
                 hovertemplate="%{text}<br>%{y:.5g}<extra></extra>",
             )
     best = min if result.directions[metric] == "min" else max
@@ -157,5 +157,6 @@ def focus(figure: go.Figure, values: Sequence[float], direction: str, always: Se
     figure.update_yaxes(range=[low - room, high + room])
 
 
-def _hover(row: TrialResult) -> str:
+def hover(row: TrialResult) -> str:
+    """What is written beside a trial that is pointed at: its number and its values."""
     return f"trial {row.number}<br>{escape(params_in_words(row.params))}"

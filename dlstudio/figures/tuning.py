@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
 from optuna.distributions import CategoricalDistribution
-from optuna.study import Study
-from optuna.trial import FrozenTrial
 
 from dlstudio.figures import theme
+from dlstudio.figures.studies import inert, plots, study_of, target_of, weighed
 from dlstudio.figures.theme import ACCENT, escape, or_note
-from dlstudio.figures.trials import curves, focus, history, spoken, thinned
+from dlstudio.figures.trials import curves, focus, history, hover, spoken, thinned
 from dlstudio.summary.words import label
-from dlstudio.tuning.rebuild import rebuild
 from dlstudio.tuning.result import SearchResult
 from dlstudio.tuning.space import Space
 from dlstudio.tuning.trial_result import TrialResult
-
-if TYPE_CHECKING:
-    from optuna.importance import BaseImportanceEvaluator
 
 __all__ = ["contour", "front", "importance", "parallel", "pictures", "ranked", "slices"]
 
@@ -60,11 +56,11 @@ def importance(result: SearchResult, metric: int = 0) -> go.Figure:
     if not shares:
         words = "Too few complete trials to say what matters."
         return or_note(theme.apply(go.Figure(), height=160), words)
-    figure = _plots().plot_param_importances(
-        _study(result, thinned(result, MOST_IN_PLANE)),  # only their names are read
-        evaluator=_known({escape(name): share for name, share in shares.items()}),
+    figure = plots().plot_param_importances(
+        study_of(result, thinned(result, MOST_IN_PLANE)),  # only their names are read
+        evaluator=weighed({escape(name): share for name, share in shares.items()}),
         params=[escape(name) for name in shares],
-        target=_target(result, metric),
+        target=target_of(result, metric),
         target_name=escape(label(result.metrics[metric])),
     )
     theme.apply(figure, x_title="Share", y_title="", height=110 + 36 * max(2, len(shares)))
@@ -76,21 +72,24 @@ def importance(result: SearchResult, metric: int = 0) -> go.Figure:
 def slices(result: SearchResult, metric: int = 0) -> go.Figure:
     """Draw the value of every complete trial over each parameter; of more than four those that matter most.
 
-    ``figure.layout.meta["axes"]`` says which parameter an axis is.
+    ``figure.layout.meta["axes"]`` says which parameter an axis is, and ``customdata`` which trial a dot is.
     """
     names = ranked(result, metric)[:MOST_SLICES] or list(result.space)[:MOST_SLICES]
     if not any(row.state == "complete" for row in result.rows):
         return or_note(theme.apply(go.Figure(), height=160), "No trial is complete so far.")
-    figure = _plots().plot_slice(
-        _study(result, result.rows),
+    figure = plots().plot_slice(
+        study_of(result, result.rows),
         params=[escape(name) for name in names],
-        target=_target(result, metric),
+        target=target_of(result, metric),
         target_name=escape(label(result.metrics[metric])),
     )
     theme.apply(figure, height=400)
     # Optuna sorts the parameters by name, whatever the order they were asked for in.
     axes = _axes(figure, names)
     _unquoted(figure, result, axes)
+    for axis, name in axes.items():
+        dots = [trace for trace in figure.data if (trace.xaxis or "x") == axis]
+        _number(dots, result.rows, _drawn(result, name), lambda row: row.values[metric])
     figure.update_layout(width=None, meta={"axes": axes}, margin_r=70)
     figure.update_traces(marker_size=8, hovertemplate="%{x}<br>%{y:.5g}<extra></extra>")
     figure.update_traces(marker_colorbar={"thickness": 10, "xpad": 8}, selector=_has_colours)
@@ -104,7 +103,7 @@ def contour(result: SearchResult, x: str | None = None, y: str | None = None, me
     """Draw the metric over two parameters at once; the two that matter most if none are named.
 
     Beyond 150 trials the best and the latest ones are drawn. ``figure.layout.meta["axes"]`` says which parameter an
-    axis is.
+    axis is, and ``customdata`` which trial a dot is.
     """
     known = ranked(result, metric)
     across = x if x is not None else next((name for name in known if name != y), None)
@@ -119,10 +118,10 @@ def contour(result: SearchResult, x: str | None = None, y: str | None = None, me
     if not varied:
         words = "The trials that are drawn differ in one of the two only."
         return or_note(theme.apply(go.Figure(), height=160), words)
-    figure = _plots().plot_contour(
-        _study(result, rows),
+    figure = plots().plot_contour(
+        study_of(result, rows),
         params=[escape(across), escape(up)],
-        target=_target(result, metric),
+        target=target_of(result, metric),
         target_name=escape(label(result.metrics[metric])),
     )
     if figure.layout.xaxis.title.text != escape(across):
@@ -132,14 +131,16 @@ def contour(result: SearchResult, x: str | None = None, y: str | None = None, me
     _unquoted(figure, result, axes)
     figure.update_layout(meta={"axes": axes}, margin_r=90)
     darker_is_better = result.directions[metric] == "min"
+    # What is pointed at or clicked between the dots is the place itself, and not a corner of the grid behind it.
     figure.update_traces(
-        colorbar={"thickness": 12}, reversescale=darker_is_better, selector={"type": "contour"}
-    )  # fmt: skip
+        colorbar={"thickness": 12}, reversescale=darker_is_better, hoverinfo="skip", selector={"type": "contour"}
+    )
     figure.update_traces(
         marker={"size": 7, "line": {"width": 1, "color": "#ffffff"}},
         hovertemplate="%{x}<br>%{y}<extra></extra>",
         selector={"type": "scatter"},
     )
+    _number(figure.select_traces({"type": "scatter"}), rows, _drawn(result, across), _drawn(result, up))
     return figure
 
 
@@ -148,10 +149,10 @@ def parallel(result: SearchResult, metric: int = 0) -> go.Figure:
     names = ranked(result, metric)
     if not names:
         return or_note(theme.apply(go.Figure(), height=160), "No two complete trials differ so far.")
-    figure = _plots().plot_parallel_coordinate(
-        _study(result, thinned(result, MOST_IN_PLANE)),
+    figure = plots().plot_parallel_coordinate(
+        study_of(result, thinned(result, MOST_IN_PLANE)),
         params=[escape(name) for name in names],
-        target=_target(result, metric),
+        target=target_of(result, metric),
         target_name=escape(label(result.metrics[metric])),
     )
     theme.apply(figure, height=440)
@@ -160,67 +161,26 @@ def parallel(result: SearchResult, metric: int = 0) -> go.Figure:
 
 
 def front(result: SearchResult) -> go.Figure:
-    """Draw the trials of a search with two or three metrics against each other; those on the front stand out."""
+    """Draw the trials of a search with two or three metrics against each other; those on the front stand out.
+
+    ``customdata`` says which trial a dot is.
+    """
     if len(result.metrics) not in (2, 3) or not any(row.is_feasible for row in result.rows):
         return or_note(theme.apply(go.Figure(), height=160), "It takes complete trials with two or three metrics.")
-    figure = _plots().plot_pareto_front(
-        _study(result, result.rows), target_names=[escape(spoken(result, at)) for at in range(len(result.metrics))]
+    figure = plots().plot_pareto_front(
+        study_of(result, result.rows), target_names=[escape(spoken(result, at)) for at in range(len(result.metrics))]
     )
     theme.apply(figure, height=460)
-    return figure.update_layout(showlegend=False)
-
-
-# -- a study whose texts are inert ------------------------------------------------------------------------------------
-
-
-def _known(shares: Mapping[str, float]) -> BaseImportanceEvaluator:
-    """An evaluator that says what is known already, so that a picture shows the numbers of the result."""
-    from optuna.importance import BaseImportanceEvaluator  # brings scikit-learn along
-
-    class Known(BaseImportanceEvaluator):
-        def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-            return dict(shares)
-
-    return Known()
-
-
-def _study(result: SearchResult, rows: Sequence[TrialResult]) -> Study:
-    """A study in which every name and choice is escaped, since plotly reads them as HTML."""
-    space = Space.from_json(result.space)
-    axes = {}
-    for name, axis in space.axes.items():
-        distribution = axis.distribution
-        if isinstance(distribution, CategoricalDistribution):
-            distribution = CategoricalDistribution([_inert(choice) for choice in distribution.choices])
-        axes[escape(name)] = dataclasses.replace(axis, name=escape(name), distribution=distribution, values=None)
-    inert = [
-        dataclasses.replace(
-            row,
-            params={escape(name): _inert(space.axes[name].label(value)) for name, value in row.params.items()},
-            reason=None,
-            reports={},
-            violations={escape(name): by for name, by in row.violations.items()},
+    complete = [row for row in result.rows if row.state == "complete"]  # as they are numbered in the study
+    for trace in figure.data:
+        rows = [complete[int(re.search(r'"number": (\d+)', text)[1])] for text in trace.text]  # type: ignore[index]
+        values = ", ".join(f"%{{{axis}:.5g}}" for axis in "xyz"[: len(result.metrics)])
+        trace.update(
+            customdata=[row.number for row in rows],
+            text=[hover(row) for row in rows],
+            hovertemplate=f"%{{text}}<br>{values}<extra></extra>",
         )
-        for row in rows
-        if row.state == "complete"
-    ]
-    return rebuild(escape(result.name), result.directions, Space(axes=axes).to_json(), inert)
-
-
-def _inert(value: Any) -> Any:
-    return escape(value) if isinstance(value, str) else value
-
-
-def _plots() -> Any:
-    from optuna import visualization  # brings matplotlib along, which takes a second
-
-    return visualization
-
-
-def _target(result: SearchResult, metric: int) -> Callable[[FrozenTrial], float] | None:
-    if len(result.metrics) == 1:
-        return None  # Optuna knows then which end of its colours is the better one
-    return lambda trial: float(trial.values[metric])
+    return figure.update_layout(showlegend=False)
 
 
 # -- small things -----------------------------------------------------------------------------------------------------
@@ -242,7 +202,7 @@ def _unquoted(figure: go.Figure, result: SearchResult, axes: Mapping[str, str]) 
         distribution = space.axes[name].distribution
         if not isinstance(distribution, CategoricalDistribution):
             continue
-        names = {form(_inert(choice)): str(_inert(choice)) for choice in distribution.choices for form in (repr, str)}
+        names = {form(inert(choice)): str(inert(choice)) for choice in distribution.choices for form in (repr, str)}
         side = axis[0]
         for trace in figure.data:
             if (getattr(trace, f"{side}axis") or side) == axis and trace[side] is not None:
@@ -250,6 +210,32 @@ def _unquoted(figure: go.Figure, result: SearchResult, axes: Mapping[str, str]) 
         drawn = figure.layout[f"{side}axis{axis[1:]}"]
         if drawn.categoryarray is not None:
             drawn.categoryarray = [names.get(str(value), value) for value in drawn.categoryarray]
+
+
+def _drawn(result: SearchResult, name: str) -> Callable[[TrialResult], Any]:
+    """Where a trial lies on the axis of a parameter."""
+    axis = Space.from_json(result.space).axes[name]
+
+    def place(row: TrialResult) -> Any:
+        if name not in row.params:
+            return None
+        value = row.params[name]
+        return value if axis.is_range else str(inert(axis.label(value)))
+
+    return place
+
+
+def _number(
+    traces: Iterable[Any], rows: Sequence[TrialResult], x: Callable[[TrialResult], Any], y: Callable[[TrialResult], Any]
+) -> None:
+    """Have every dot know the number of its trial by where it lies; of several in one place, any of them."""
+    there: dict[tuple[Any, Any], list[int]] = defaultdict(list)
+    for row in rows:
+        if row.state == "complete":
+            there[x(row), y(row)].append(row.number)
+    for trace in traces:
+        places = [there[place] for place in zip(trace.x, trace.y, strict=True)]
+        trace.customdata = [numbers.pop() if len(numbers) > 1 else numbers[0] for numbers in places]
 
 
 def _turned(figure: go.Figure) -> go.Figure:

@@ -16,7 +16,7 @@ from dlstudio.models.mlp import MLP
 from dlstudio.models.parts import Rescale
 from dlstudio.models.transformer import Transformer
 
-__all__ = ["available", "build", "options"]
+__all__ = ["available", "build", "check_option", "options"]
 
 
 class DatasetLike(Protocol):
@@ -59,6 +59,18 @@ def options(name: str) -> dict[str, Any]:
     }
 
 
+def check_option(name: str, option: str, value: Any) -> Any:
+    """Return the value of a model's option in the type of its default.
+
+    Raises:
+        DLStudioError: the model or the option is unknown, or the value out of range.
+    """
+    known = options(name)
+    if option not in known:
+        raise unknown_name(f"{name} option", option, known)
+    return _checked(option, value, known[option])
+
+
 def build(name: str, dataset: DatasetLike, **chosen: Any) -> nn.Module:
     """Build a freshly initialised network for a data set; torch's global seed decides its weights.
 
@@ -92,9 +104,7 @@ def build(name: str, dataset: DatasetLike, **chosen: Any) -> nn.Module:
     n_tokens = chosen.pop("n_tokens", None) if dataset.modality == "text" else None
     arguments = _shape_arguments(name, dataset, n_tokens)
     for key, value in chosen.items():
-        if key not in known:
-            raise unknown_name(f"{name} option", key, known)
-        arguments[key] = _checked(key, value, known[key])
+        arguments[key] = check_option(name, key, value)
     try:
         network = model(**arguments)
     except ValueError as error:  # options that do not go together
@@ -105,7 +115,6 @@ def build(name: str, dataset: DatasetLike, **chosen: Any) -> nn.Module:
 
 
 def _checked(key: str, value: Any, default: Any) -> Any:
-    """Return an option's value in the type of its default, or raise when it is out of range."""
     if isinstance(default, float):
         if isinstance(value, (int, float)) and 0 <= value < 1:
             return float(value)

@@ -25,6 +25,8 @@ from dlstudio.tracking.home import find_home
 
 QUEUED, RUNNING, PAUSED = "QUEUED", "RUNNING", "PAUSED"
 FINISHED, FAILED, KILLED = "FINISHED", "FAILED", "KILLED"
+_CONTINUED_BY = {"search": "tune", "ablation": "ablate"}
+"""The verb that continues a run of a kind, where it is not `launch`."""
 TERMINAL = frozenset({FINISHED, FAILED, KILLED})
 
 HEARTBEAT_LOST_S = 60.0
@@ -196,7 +198,8 @@ class RunFolder:
             raise DLStudioError(
                 f"a live run to {command}",
                 f"{self.info.get('name')!r}, which is {status['status']}",
-                "Continue it with dlstudio.launch(resume=…), or start a new one.",
+                f"Continue it with dlstudio.{_CONTINUED_BY.get(str(self.info.get('kind')), 'launch')}(resume=…), "
+                "or start a new one.",
             )
         line = json.dumps({"time": time.time(), "command": command, "arguments": arguments}) + "\n"
         try:

@@ -286,7 +286,8 @@ class TelemetryReader:
             until = self.valid_until(segment, opened) if segment.family != "machine" else None
             for batch in segment.batches(position.setdefault(segment.path.name, [0, 0, 0])):
                 if until is not None:
-                    batch = batch.filter(pa.compute.less_equal(pa.compute.fill_null(batch.column("step"), 0), until))
+                    steps = batch.column("step").fill_null(0).to_numpy(zero_copy_only=False)
+                    batch = batch.filter(pa.array(steps <= until))
                 if batch.num_rows:
                     yield segment, batch
 

@@ -69,7 +69,7 @@ def tracking_uri() -> str:
         >>> mlflow.set_tracking_uri(dls.tracking_uri())
     """
     catalogue = Catalogue(find_home())
-    return catalogue.client.tracking_uri
+    return str(catalogue.client.tracking_uri)
 
 
 def mlflow_key(key: str) -> str:

@@ -27,18 +27,19 @@ FEWEST = 4
 
 
 def out_of_fold(
-    recipe: Recipe, dataset: Dataset, *, n_folds: int = 5, seed: int = 0, progress: bool = True
+    recipe: Recipe, dataset: Dataset, *, n_folds: int = 5, seed: int = 0, clusters: Any = None, progress: bool = True
 ) -> npt.NDArray[Any]:
     """Train a recipe once per fold, each time without that fold, and predict the fold with the best weights.
 
-    No run is recorded. Of the rows outside a fold 15 percent validate. Encodings of the inputs, such as means, stay
-    those of the data set's own training part.
+    No run is recorded. Of the rows outside a fold 15 percent, drawn one by one, validate. Encodings of the inputs,
+    such as means, stay those of the data set's own training part.
 
     Args:
         recipe: what to train; it is trained in this process.
         dataset: its data, of which the splits are replaced.
         n_folds: how many, stratified by class.
         seed: of the folds.
+        clusters: int (n,), which rows belong together and are in one fold; None where all are independent.
         progress: whether to show a bar over folds.
 
     Returns:
@@ -54,7 +55,7 @@ def out_of_fold(
 
     from dlstudio.training.loop import train
 
-    fold = fold_of_rows(dataset, n_folds, seed)
+    fold = fold_of_rows(dataset, n_folds, seed, clusters)
     classes = None if dataset.task == "regression" else dataset.targets.numpy()
     n_classes = 1 if classes is None else len(np.unique(classes))
     found: npt.NDArray[Any] | None = None
@@ -78,14 +79,15 @@ def out_of_fold(
     return found
 
 
-def fold_of_rows(dataset: Dataset, n_folds: int = 5, seed: int = 0) -> npt.NDArray[np.int64]:
+def fold_of_rows(dataset: Dataset, n_folds: int = 5, seed: int = 0, clusters: Any = None) -> npt.NDArray[np.int64]:
     """Return in which fold `out_of_fold` predicts every row: int64 (n,), from 0 to n_folds - 1.
 
     Raises:
-        DLStudioError: a class has fewer rows than there are folds, or fewer than four; or rows are sequences, which
-            may overlap: folds at random would test on neighbours of what was trained on.
+        DLStudioError: a class has fewer rows than there are folds, or fewer than four; there are fewer clusters than
+            folds, or all but one row of a class are in those of one fold; or rows are sequences, which may overlap:
+            folds at random would test on neighbours of what was trained on.
     """
-    from sklearn.model_selection import KFold, StratifiedKFold
+    from sklearn.model_selection import GroupKFold, KFold, StratifiedGroupKFold, StratifiedKFold
 
     whole_number("n_folds", n_folds, 2, "Try n_folds=5.")
     if dataset.modality == "sequence":
@@ -96,17 +98,33 @@ def fold_of_rows(dataset: Dataset, n_folds: int = 5, seed: int = 0) -> npt.NDArr
     targets, found = dataset.targets.numpy(), np.empty(len(dataset), dtype=np.int64)
     classes = np.zeros(len(dataset), dtype=np.int64) if dataset.task == "regression" else targets
     values, sizes = np.unique(classes, return_counts=True)
+
+    def of_class(at: Any) -> str:
+        return "" if dataset.task == "regression" else f" of class {dataset.class_names[int(values[at])]!r}"
+
     rarest = int(sizes.argmin())
     least = max(n_folds, FEWEST)
     if sizes[rarest] < least:
-        of = "" if dataset.task == "regression" else f" of class {dataset.class_names[int(values[rarest])]!r}"
+        every = "" if dataset.task == "regression" else " of every class"
         raise DLStudioError(
-            f"{least:,} rows or more{' of every class' if of else ''}, for {n_folds:,} folds", f"{sizes[rarest]:,}{of}",
+            f"{least:,} rows or more{every}, for {n_folds:,} folds", f"{sizes[rarest]:,}{of_class(rarest)}",
             "Choose fewer folds, or drop or merge rare classes.",
         )  # fmt: skip
-    folds: Any = (KFold if dataset.task == "regression" else StratifiedKFold)(n_folds, shuffle=True, random_state=seed)
-    for number, (_, rows) in enumerate(folds.split(np.zeros(len(dataset)), targets)):
+    if clusters is not None and (n_clusters := len(np.unique(clusters))) < n_folds:
+        raise DLStudioError(
+            f"{n_folds:,} clusters or more, one for each fold", f"{n_clusters:,}", "Choose fewer folds."
+        )
+    alone, together = (KFold, GroupKFold) if dataset.task == "regression" else (StratifiedKFold, StratifiedGroupKFold)
+    folds: Any = (alone if clusters is None else together)(n_folds, shuffle=True, random_state=seed)
+    for number, (rest, rows) in enumerate(folds.split(np.zeros(len(dataset)), targets, clusters)):
         found[rows] = number
+        left = np.bincount(classes[rest], minlength=int(values.max()) + 1)[values]
+        if not len(rows) or left.min() < 2:  # to train on and to validate with
+            raise DLStudioError(
+                "rows in every fold, and two or more of every class outside it",
+                f"a fold of {len(rows):,} rows and, outside it, {left.min():,}{of_class(left.argmin())}",
+                "Choose fewer folds: clusters are dealt out whole.",
+            )
     return found
 
 

@@ -41,11 +41,13 @@ class Predicted:
         task: ``"binary"``, ``"multiclass"`` or ``"regression"``.
         rows: int64 (n,), row numbers in the data set.
         y_true, y_pred: (n,), int64 class indices, or float64 values in the unit of the target.
-        y_score: float64 (n,), the probability of class 1 of two; (n, classes) of more; None for regression.
+        y_score: float64 (n,), the probability of class 1 of two; (n, classes) of more; None for regression. Any score
+            of class 1 that decides at 0.5 where `scores_are_probabilities` is False.
         class_names: one per class; () for regression.
         data: the name of the data set; "" where unknown.
         split: which part: ``"val"`` or ``"test"``.
         run: the run's key.
+        scores_are_probabilities: False for scores that only rank and decide, such as those of thresholds by group.
         read_dataset: reads the whole data set; it gives None where the run's data were objects, not a bundled name.
     """
 
@@ -58,6 +60,7 @@ class Predicted:
     data: str = ""
     split: str = "test"
     run: str = ""
+    scores_are_probabilities: bool = True
     read_dataset: Callable[[], Dataset | None] = dataclasses.field(default=_no_dataset, repr=False)
 
     def __len__(self) -> int:
@@ -123,6 +126,7 @@ def predictions_of(run: Run | str, split: str = "test") -> Predicted:
         data=str(described.get("name", "")),
         split=split,
         run=run.key,
+        scores_are_probabilities=bool(content.get("scores_are_probabilities", True)),
         read_dataset=lambda: _dataset(run.name, described, recipe),
     )
 

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 from dlstudio.errors import DLStudioError
 from dlstudio.runs.kept import kept
 from dlstudio.runs.run import Run
+from dlstudio.training.predicted import predictions_of
 from dlstudio.trust import calibration_result, label_result, robustness_result, slice_result
 from dlstudio.trust.calibration_result import CalibrationResult
 from dlstudio.trust.evaluation_result import Evaluation
@@ -17,6 +18,8 @@ from dlstudio.trust.robustness_result import RobustnessResult
 from dlstudio.trust.slice_result import SliceResult
 
 __all__ = ["ASSESSMENTS", "Assessed", "Assessment"]
+
+MAX_GROUPS = 50
 
 Assessed: TypeAlias = CalibrationResult | Evaluation | LabelErrors | RobustnessResult | SliceResult
 
@@ -32,7 +35,7 @@ class Assessment:
         button: what a button says that begins it.
         kind: the class of its result.
         words: puts the result into sentences.
-        answer: computes it for a run within some seconds; the verb keeps it with the run.
+        answer: computes it for a run within some seconds, with options of the verb, which keeps it with the run.
     """
 
     name: str
@@ -42,11 +45,23 @@ class Assessment:
     button: str
     kind: type[Assessed]
     words: Callable[[Any], Sequence[str]]
-    answer: Callable[[Run, float], Assessed]
+    answer: Callable[..., Assessed]
 
     def saved(self, run: Run) -> Assessed | None:
         """Return the answer that is kept with a run, or None."""
         return kept(run, self.name, self.kind)
+
+    def anew(self, run: Run, max_seconds: float) -> Assessed:
+        """Compute the answer: as the kept one was asked for, where there is one, so that no care taken is lost.
+
+        Args:
+            run, max_seconds: as for `asked`; folds that were asked for take the time that they take.
+
+        Raises:
+            DLStudioError: as the verb.
+        """
+        before = self.saved(run)
+        return self.answer(run, max_seconds, **({} if before is None else before.options))
 
     def asked(self, run: Run, max_seconds: float) -> tuple[Assessed | None, str]:
         """Return the kept answer, else a new one; or None and why there is none.
@@ -64,34 +79,45 @@ class Assessment:
             return None, f"This could not be assessed: {error}"
 
 
-def _evaluated(run: Run, max_seconds: float) -> Evaluation:
+def _evaluated(run: Run, max_seconds: float, **options: Any) -> Evaluation:
     from dlstudio.trust.evaluation import evaluate
 
-    return evaluate(run)
+    return evaluate(run, **options)
 
 
-def _calibrated(run: Run, max_seconds: float) -> CalibrationResult:
+def _calibrated(run: Run, max_seconds: float, **options: Any) -> CalibrationResult:
     from dlstudio.trust.calibration import assess_calibration
 
-    return assess_calibration(run)
+    return assess_calibration(run, **{"groups": _sensitive(run), **options})
 
 
-def _sliced(run: Run, max_seconds: float) -> SliceResult:
+def _sensitive(run: Run) -> list[str]:
+    """Sensitive columns of a run's test part with two groups or more, as far as there are not too many to assess."""
+    predicted = predictions_of(run)
+    try:
+        frame = predicted.frame
+    except DLStudioError:  # data that have changed since: the stored numbers still stand
+        return []
+    known = [] if frame is None else [name for name in predicted.sensitive if name in frame.columns]
+    return [name for name in known if 2 <= frame[name].nunique(dropna=False) <= MAX_GROUPS]  # type: ignore[index]
+
+
+def _sliced(run: Run, max_seconds: float, **options: Any) -> SliceResult:
     from dlstudio.trust.slices import find_slices
 
-    return find_slices(run)
+    return find_slices(run, **options)
 
 
-def _labels(run: Run, max_seconds: float) -> LabelErrors:
+def _labels(run: Run, max_seconds: float, **options: Any) -> LabelErrors:
     from dlstudio.trust.label_errors import find_label_errors
 
-    return find_label_errors(run, progress=False)
+    return find_label_errors(run, **options, progress=False)
 
 
-def _attacked(run: Run, max_seconds: float) -> RobustnessResult:
+def _attacked(run: Run, max_seconds: float, **options: Any) -> RobustnessResult:
     from dlstudio.trust.robustness import assess_robustness
 
-    return assess_robustness(run, max_seconds=max_seconds, progress=False)
+    return assess_robustness(run, **options, max_seconds=max_seconds, progress=False)
 
 
 ASSESSMENTS = (

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from dlstudio import stats
+from dlstudio import scoring, stats
 from dlstudio.data.clusters import clusters_of
+from dlstudio.data.groups import columns_of
 from dlstudio.errors import DLStudioError, unknown_name
-from dlstudio.limits import whole_number
+from dlstudio.limits import level_of_confidence, named, number_within, whole_number
 from dlstudio.runs.kept import keep
-from dlstudio.scoring import N_BINS, Bins, binned, calibration_bins, error_interval, mean_interval
+from dlstudio.scoring import N_BINS, Bins, binned, calibration_bins, mean_interval
+from dlstudio.trust.asked import asked
 from dlstudio.trust.binning import brier_parts, by_chance
 from dlstudio.trust.calibration_result import CalibrationResult, findings_of
 from dlstudio.trust.rescaling import METHODS, Rescaling, fit_rescaling
@@ -72,8 +74,8 @@ def assess_calibration(
 
     Returns:
         Errors overall, by class and by group, each with a verdict; the diagram; what the fixes bring. If all scores are
-        right, the probability that miscalibration is shown for anything is at most 1 - level (Holm, over all rows,
-        classes and groups together).
+        right, or off by the threshold at most, the probability that miscalibration is shown for anything is at most
+        1 - level (Holm, over all rows, classes and groups together).
 
     Raises:
         DLStudioError: lengths differ, labels are no class indices, scores are outside 0 to 1, a group column has one
@@ -88,16 +90,22 @@ def assess_calibration(
         calibration in deep learning (2019).
     """
     started = time.perf_counter()
-    names = (fix,) if isinstance(fix, str) else tuple(fix)
+    names = named("fix", fix)
     for name in names:
         if name not in METHODS:
             raise unknown_name("fix", name, METHODS)
     whole_number("n_bins", n_bins, 1)
     whole_number("n_resamples", n_resamples, 100)
+    whole_number("seed", seed, 0)
+    number_within("threshold", threshold, 0, 1, "Try threshold=0.02.")
+    level_of_confidence(level)
     scored = read_scored(y_true, None, y_score, split=split)
     if scored.y_score is None:
         got = "a regression" if scored.task == "regression" else "classes alone"
         raise DLStudioError("probabilities of classes", got, "Calibration is of probabilities: pass y_score=.")
+    if not scored.scores_are_probabilities:
+        got = "scores of thresholds by group, which decide and rank only"
+        raise DLStudioError("probabilities of classes", got, "Assess the run that they came from.")
     columns = label_groups(groups, scored)
     together = clusters_of(clusters, len(scored.kept), scored.kept, lambda: scored.frame)
     subjects = _subjects(scored, columns, together)
@@ -128,9 +136,41 @@ def assess_calibration(
         rescalings=rescalings,
         skipped=skipped,
         settings={"n_bins": n_bins, "n_resamples": n_resamples, "seed": seed},
+        options=asked(
+            groups=_of_rows(groups),
+            clusters=clusters,
+            n_bins=n_bins,
+            adaptive=adaptive,
+            fix=names,
+            threshold=threshold,
+            level=level,
+            n_resamples=n_resamples,
+            seed=seed,
+            split=split,
+        ),
         wall_s=time.perf_counter() - started,
     )
     return keep(dataclasses.replace(result, findings=tuple(findings_of(result))), "calibration")
+
+
+def _tail(drawn: Array, seen: float) -> float:
+    """How likely an error as large as the one seen is, by errors drawn.
+
+    The curve is of Pearson's type III, with mean, variance and skewness of the draws. Its tail is heavier than that
+    of sums of binomial errors, so that it says too little rather than too much.
+    """
+    from scipy.stats import pearson3, skew
+
+    beyond = int((drawn >= seen * (1 - 1e-12)).sum())
+    mean, spread, p = float(drawn.mean()), float(drawn.std(ddof=1)), (1 + beyond) / (1 + len(drawn))
+    return min(p, float(pearson3.sf(seen, skew(drawn), mean, spread))) if beyond < FEW and spread > 0 else p
+
+
+def _of_rows(groups: Any) -> Any:
+    """Groups as they can be kept: names of columns, or columns by name."""
+    if groups is None or isinstance(groups, (str, list, tuple)) or hasattr(groups, "columns"):
+        return groups
+    return groups if isinstance(groups, Mapping) else columns_of(groups, len(groups))
 
 
 _Subject = tuple[str, str, str, Array, Array, Array | None]
@@ -181,20 +221,18 @@ class _Work:
     def chance(self, bins: Bins, y: Array, scores: Array, together: Array | None) -> tuple[float, float]:
         """Return the mean error of exactly right scores, and how likely one as large as the observed is.
 
-        The curve is of Pearson's type III, with mean, variance and skewness of the draws. Its tail is heavier than that
-        of sums of binomial errors, so that it says too little rather than too much.
+        With a threshold, how likely it is of scores that are off by so much.
         """
-        from scipy.stats import pearson3, skew
-
         drawn = by_chance(bins, y, scores, self.n_draws, self.generator, together)
-        beyond = int((drawn >= bins.ece * (1 - 1e-12)).sum())
-        mean, spread, p = float(drawn.mean()), float(drawn.std(ddof=1)), (1 + beyond) / (1 + len(drawn))
-        if beyond < FEW and spread > 0:
-            p = min(p, float(pearson3.sf(bins.ece, skew(drawn), mean, spread)))
-        return mean, p
+        p = _tail(drawn, bins.ece)
+        if self.threshold:
+            off = self.threshold
+            drawn_off = scoring.errors_around(off, bins, y, scores, self.level, self.n_draws, self.seed, together)
+            p = max(p, _tail(drawn_off, bins.ece))
+        return float(drawn.mean()), p
 
     def interval(self, bins: Bins, y: Array, scores: Array, together: Array | None) -> tuple[float, float]:
-        return error_interval(bins, y, scores, self.level, self.n_draws, self.seed, together)
+        return scoring.error_interval(bins, y, scores, self.level, self.n_draws, self.seed, together)
 
     def error(
         self, column: str, group: str, outcome: str, y: Array, scores: Array, together: Array | None
@@ -287,7 +325,7 @@ class _Work:
         y, top = _top(held, y_score)
         bins = self.bins(y, top)
         self.draw(name, "", "all", "", bins)
-        both = np.stack([1 - y_score, y_score], axis=1) if y_score.ndim == 1 else y_score
+        both = scoring.every_class(y_score)
         of_truth = both[np.arange(len(both)), held.y_true]
         happened = np.eye(both.shape[1])[held.y_true]
         squares = ((both - happened) ** 2).sum(axis=1) / (2 if y_score.ndim == 1 else 1)

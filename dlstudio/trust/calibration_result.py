@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
-from dlstudio.results import Finding, Result
+from dlstudio.results import Finding, Result, records
 from dlstudio.trust.rescaling import Rescaling
-from dlstudio.trust.wording import listed, percent, points, rows_in, span
+from dlstudio.wording import listed, percent, points, rows_in, span
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,7 +22,7 @@ FIXES = {"temperature": "Temperature scaling", "platt": "Platt scaling", "isoton
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class CalibrationResult(Result, schema=1):
+class CalibrationResult(Result, schema=2):
     """How far probabilities are from what happened.
 
     In all tables `column` and `group` say which rows (``""`` and ``"all"``: every row), and `outcome` whose probability
@@ -39,6 +39,8 @@ class CalibrationResult(Result, schema=1):
         skipped: fixes that could not be judged, and why.
         data, split, run: what was assessed; "" for arrays.
         settings: bins, draws, seed.
+        options: everything that `assess_calibration` was given beside the run, by name, so that
+            ``assess_calibration(run, **result.options)`` does the same again.
         findings: what follows; codes DLS310 to DLS315.
         wall_s: seconds it took.
     """
@@ -58,6 +60,7 @@ class CalibrationResult(Result, schema=1):
     split: str = ""
     run: str = ""
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
     wall_s: float = 0.0
 
@@ -122,7 +125,7 @@ class CalibrationResult(Result, schema=1):
 def describe(result: CalibrationResult) -> tuple[str, ...]:
     """Return plain sentences on all rows, on every group and on the fixes."""
     words = []
-    for row in _rows(result, "errors"):
+    for row in records(result.tables["errors"]):
         if row["outcome"]:
             continue
         words.append(_sentence(result, row))
@@ -132,7 +135,7 @@ def describe(result: CalibrationResult) -> tuple[str, ...]:
                 f"They promise {percent(row['mean_score'])} on average and {percent(row['rate'])} happened "
                 f"(difference {points(row['bias'])} points, {span(low, high, result.level)})."
             )
-    words += [_fix_sentence(result, row) for row in _rows(result, "fixes") if row["metric"] == "log_loss"]
+    words += [_fix_sentence(result, row) for row in records(result.tables["fixes"]) if row["metric"] == "log_loss"]
     words += [f"{FIXES[name]} was left out: {why}." for name, why in result.skipped.items()]
     if result.n_clusters:
         parts = f"Rows of each of {result.n_clusters:,} clusters may be alike"
@@ -145,7 +148,7 @@ def describe(result: CalibrationResult) -> tuple[str, ...]:
 def findings_of(result: CalibrationResult) -> list[Finding]:
     """Return what follows from a result."""
     found = []
-    rows = _rows(result, "errors")
+    rows = list(records(result.tables["errors"]))
     shown = [row for row in rows if row["verdict"] == "miscalibration shown"]
     for row in shown:
         if row["outcome"]:
@@ -182,7 +185,8 @@ def findings_of(result: CalibrationResult) -> list[Finding]:
                 code="DLS312", severity="info", sentence=words, evidence={"groups": unsure}, remedy="Collect more rows."
             )
         )
-    helps = [row for row in _rows(result, "fixes") if row["metric"] == "log_loss" and row["verdict"] == "better"]
+    fixes = (row for row in records(result.tables["fixes"]) if row["metric"] == "log_loss")
+    helps = [row for row in fixes if row["verdict"] == "better"]
     if helps:
         best = min(helps, key=lambda row: float(row["after"]))
         found.append(
@@ -198,12 +202,6 @@ def findings_of(result: CalibrationResult) -> list[Finding]:
         evidence = {"n_dropped": result.n_dropped, "n": result.n}
         found.append(Finding(code="DLS314", severity="info", sentence=_dropped(result), evidence=evidence))
     return found
-
-
-def _rows(result: CalibrationResult, name: str) -> list[dict[str, Any]]:
-    table = result.tables[name]
-    columns = [values.tolist() for values in table.values()]
-    return [dict(zip(table, cells, strict=True)) for cells in zip(*columns, strict=True)]
 
 
 def _who(row: dict[str, Any]) -> str:
@@ -233,8 +231,8 @@ def _direction(result: CalibrationResult, row: dict[str, Any]) -> str:
     words = []
     if row["bias_high"] < 0 or row["bias_low"] > 0:
         words.append(f"They promise too {'much' if row['bias'] < 0 else 'little'} on average.")
-    softer = [fix for fix in _rows(result, "fixes") if (fix["method"], fix["metric"]) == ("temperature", "log_loss")]
-    if softer and softer[0]["verdict"] == "better" and not row["column"] and not row["outcome"]:
+    fixes = {(fix["method"], fix["metric"]): fix["verdict"] for fix in records(result.tables["fixes"])}
+    if fixes.get(("temperature", "log_loss")) == "better" and not row["column"] and not row["outcome"]:
         words.append(f"They are too {'sure' if result.rescalings['temperature'].temperature > 1 else 'unsure'}.")
     return " ".join(words)
 

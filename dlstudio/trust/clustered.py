@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dlstudio import scoring
-from dlstudio.trust.estimates import Estimate
+from dlstudio.trust.estimates import Estimate, f1_parts
 
 __all__ = ["clustered_classes", "clustered_per_class"]
 
@@ -17,29 +17,24 @@ Array = npt.NDArray[Any]
 
 
 def clustered_classes(
-    found: list[Estimate], y_true: Array, y_pred: Array, n_classes: int, clusters: Array, level: float
+    found: list[Estimate], y_true: Array, y_pred: Array, confusion: Array, clusters: Array, level: float
 ) -> list[Estimate]:
     """Return metrics of predicted classes with intervals that let rows of a cluster be alike.
 
     Args:
         found: the metrics, as `of_classes` returns them.
         y_true, y_pred: int (n,), true and predicted classes.
-        n_classes: how many there are.
+        confusion: int (classes, classes), their rows by true and predicted class.
         clusters: int (n,), which rows belong together.
         level: of confidence.
     """
-    right = y_true == y_pred
-    n_true, n_said = (np.bincount(labels, minlength=n_classes) for labels in (y_true, y_pred))
-    hits = np.bincount(y_true[right], minlength=n_classes)
-    counted = (np.arange(2) == 1) if n_classes == 2 else n_true + n_said > 0
-    with np.errstate(invalid="ignore", divide="ignore"):
-        recall, f1, both = hits / n_true, 2 * hits / (n_true + n_said), n_true + n_said
-        of_true = np.where(counted[y_true], (2 * right - f1[y_true]) / both[y_true], 0)
-        of_said = np.where(counted[y_pred], f1[y_pred] / both[y_pred], 0)
+    n_classes, right = len(confusion), y_true == y_pred
+    n_true, hits = (np.bincount(labels, minlength=n_classes) for labels in (y_true, y_true[right]))
+    recall = hits / np.maximum(n_true, 1)
     parts = {
         "accuracy": (right - right.mean()) / len(right),
         "balanced_accuracy": (right - recall[y_true]) / n_true[y_true] / (n_true > 0).sum(),
-        "f1": (of_true - of_said) / counted.sum(),
+        "f1": f1_parts(confusion)[1][y_true, y_pred],
     }
     if n_classes == 2:
         parts |= {

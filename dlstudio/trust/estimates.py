@@ -10,12 +10,9 @@ import numpy.typing as npt
 
 from dlstudio import scoring, stats
 
-__all__ = ["Estimate", "average_precision_parts", "of_classes", "of_scores", "of_values"]
+__all__ = ["Estimate", "average_precision_parts", "f1_parts", "of_classes", "of_scores", "of_values"]
 
 Array = npt.NDArray[Any]
-
-MOST_AT_ONCE = 4_000_000
-"""Numbers in the largest array of draws."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -40,7 +37,7 @@ class Estimate:
     interval: str
 
 
-def of_classes(confusion: Array, level: float, n_resamples: int, generator: np.random.Generator) -> list[Estimate]:
+def of_classes(confusion: Array, level: float) -> list[Estimate]:
     """Return the metrics of predicted classes from a confusion matrix (true class, predicted class).
 
     Means over classes (balanced accuracy; F1 of more than two) are of the classes that have rows.
@@ -53,15 +50,11 @@ def of_classes(confusion: Array, level: float, n_resamples: int, generator: np.r
     value, low, high = scoring.balanced_accuracy(right[there], per_class[there], level)
     found.append(_estimate("balanced_accuracy", value, low, high, 1 / there.sum(), n, "Newcombe"))
     if len(confusion) > 2:
-        true, said = np.nonzero(confusion)
-        counts, k = confusion[true, said], len(confusion)
-        low, high = stats.percentiles(np.concatenate([
-            _macro_f1(stats.resampled_counts(counts, n_draws, generator), true, said, k)
-            for n_draws in _at_once(n_resamples, len(counts))
-        ]), level)  # fmt: skip
-        value = float(_macro_f1(counts[None], true, said, k)[0])
+        mean, parts = f1_parts(confusion)
+        alike = there.sum() ** 2 / (1 / per_class[there]).sum()  # rows that count where classes weigh alike
+        ends = scoring.within_unit(mean, float(np.sqrt((confusion * parts**2).sum())), alike, level)
         most = 2 * share.max() / (1 + share.max()) / there.sum()  # always answering it
-        return [*found, _estimate("f1", value, low, high, most, n, "bootstrap")]
+        return [*found, _estimate("f1", mean, *ends, most, n, "delta")]
     (tn, fp), (fn, tp) = confusion.tolist()
     for name, count, of, baseline in (
         ("precision", tp, tp + fp, share[1]), ("recall", tp, tp + fn, np.nan), ("specificity", tn, tn + fp, np.nan),
@@ -73,9 +66,21 @@ def of_classes(confusion: Array, level: float, n_resamples: int, generator: np.r
     return found
 
 
+def f1_parts(confusion: Array) -> scoring.Parts:
+    """Return F1 and what a row of every cell (true class, predicted class) adds to its error.
+
+    It is that of class 1 of two, or the mean over more, of the classes that are there or predicted.
+    """
+    both = confusion.sum(axis=1) + confusion.sum(axis=0)
+    counted = both > 0 if len(both) > 2 else np.arange(2) == 1
+    weight = counted / np.maximum(both, 1) / counted.sum()
+    f1 = 2 * np.diag(confusion) / np.maximum(both, 1)
+    return float(f1[counted].mean()), weight[:, None] * (2 * np.eye(len(f1)) - f1[:, None]) - weight * f1
+
+
 def of_scores(y: Array, y_score: Array, level: float, clusters: Array | None = None) -> list[Estimate]:
     """Return the metrics of probabilities (n,) of class 1 or (n, classes), whose ranks are judged class by class."""
-    both = np.stack([1 - y_score, y_score], axis=1) if y_score.ndim == 1 else y_score
+    both = scoring.every_class(y_score)
     n, n_classes = both.shape
     share = np.bincount(y, minlength=n_classes) / n
     judged = [k for k in ([1] if n_classes == 2 else range(n_classes)) if 0 < share[k] < 1]
@@ -169,26 +174,6 @@ def _estimate(metric: str, value: Any, low: Any, high: Any, baseline: Any, n: in
         metric=metric, value=float(value), low=float(low), high=float(high), baseline=float(baseline), n=int(n),
         interval=interval,
     )  # fmt: skip
-
-
-def _macro_f1(counts: Array, true: Array, predicted: Array, k: int) -> Array:
-    """Mean F1 over the classes that are there or predicted, of counts (draws, cells) by true and predicted class."""
-    from scipy.sparse import csr_array
-
-    at = np.arange(len(true))
-    hit = np.flatnonzero(true == predicted)
-    places = np.concatenate([at, at]), np.concatenate([true, predicted])
-    both = counts @ csr_array((np.ones(2 * len(at)), places), shape=(len(at), k))
-    right = counts[:, hit] @ csr_array((np.ones(len(hit)), (np.arange(len(hit)), true[hit])), shape=(len(hit), k))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        found: Array = np.nansum(2 * right / both, axis=1) / (both > 0).sum(axis=1)
-    return found
-
-
-def _at_once(n: int, width: int) -> list[int]:
-    """Divide n draws of so many numbers into parts that fit into memory."""
-    size = max(1, MOST_AT_ONCE // width)
-    return [min(size, n - start) for start in range(0, n, size)]
 
 
 def _relative_error(rows: Array, clusters: Array | None) -> float:

@@ -13,9 +13,10 @@ import numpy.typing as npt
 from dlstudio import scoring, stats
 from dlstudio.data.clusters import clusters_of
 from dlstudio.errors import DLStudioError
-from dlstudio.limits import whole_number
+from dlstudio.limits import level_of_confidence, whole_number
 from dlstudio.runs.kept import keep
 from dlstudio.runs.run import Run
+from dlstudio.trust.asked import asked
 from dlstudio.trust.clustered import clustered_classes, clustered_per_class
 from dlstudio.trust.curves import curve_points
 from dlstudio.trust.estimates import Estimate, of_classes, of_scores, of_values
@@ -29,6 +30,8 @@ __all__ = ["evaluate"]
 
 Array = npt.NDArray[Any]
 
+PROPER = ("log_loss", "brier")
+"""Metrics that scores have as probabilities only."""
 POINTS = 2000
 """Rows of a regression that are kept to be drawn."""
 
@@ -57,11 +60,12 @@ def evaluate(
             are classes.
         costs: of one row with the outcome ``true_positive``, ``false_positive``, ``true_negative`` or
             ``false_negative``, in any unit; a gain is below 0, what is left out is 0. Two classes with scores only.
-        cross_validate: also train the recipe of the run this many times, each time tested on other rows.
+        cross_validate: also train the recipe of the run this many times, each time tested on other rows, and with
+            clusters on other clusters.
         clusters: (n,) which rows belong together, such as those of one person, or the name of a run's column. None
             takes all rows as independent, as what is said of thresholds and costs does in any case.
         level: of confidence.
-        n_resamples: of the bootstrap behind bands, mean F1 and the range of the cheapest threshold.
+        n_resamples: of the bootstrap behind bands and the range of the cheapest threshold.
         seed: of the bootstrap and the folds.
         split: ``"test"`` or ``"val"`` of a run.
 
@@ -80,6 +84,8 @@ def evaluate(
     """
     started = time.perf_counter()
     whole_number("n_resamples", n_resamples, 100, "Leave it at 1000.")
+    whole_number("seed", seed, 0)
+    level_of_confidence(level)
     checked = checked_costs(costs)
     scored = with_predictions(read_scored(y_true, y_pred, y_score, task=task, split=split))
     if checked and (scored.task != "binary" or scored.y_score is None):
@@ -87,9 +93,12 @@ def evaluate(
         raise DLStudioError("two classes with scores, for costs", got, "Leave costs out, or pass y_score=.")
     if cross_validate is not None and not isinstance(y_true, (Run, str)):
         raise DLStudioError("a run to cross-validate", "arrays", "Pass the run; arrays say nothing of the training.")
+    if cross_validate is not None and not (clusters is None or isinstance(clusters, str)):
+        got = "one label a test row"
+        raise DLStudioError("the name of a column, to keep clusters in one fold", got, "Name it, or leave one out.")
     together = clusters_of(clusters, len(scored.kept), scored.kept, lambda: scored.frame)
     generator = np.random.default_rng(seed)
-    estimates = estimates_of(scored, level, n_resamples, generator, together)
+    estimates = estimates_of(scored, level, together)
     tables: dict[str, Any] = {"metrics": as_columns([dataclasses.asdict(one) for one in estimates])}
     fields: dict[str, Any] = {}
     if scored.task == "regression":
@@ -108,7 +117,7 @@ def evaluate(
             fields["positive_scores"] = np.sort(scored.y_score[positive])
             fields["negative_scores"] = np.sort(scored.y_score[~positive])
     if cross_validate is not None:
-        tables |= _cross_validated(y_true, cross_validate, level, seed)
+        tables |= _cross_validated(y_true, cross_validate, level, seed, clusters)
     result = Evaluation(
         task=scored.task,
         class_names=scored.class_names,
@@ -122,6 +131,17 @@ def evaluate(
         target=_target(scored),
         tables=tables,
         settings={"n_resamples": n_resamples, "seed": seed},
+        scores_are_probabilities=scored.scores_are_probabilities,
+        options=asked(
+            task=task,
+            costs=costs,
+            cross_validate=cross_validate,
+            clusters=clusters,
+            level=level,
+            n_resamples=n_resamples,
+            seed=seed,
+            split=split,
+        ),
         wall_s=time.perf_counter() - started,
         **fields,
     )
@@ -137,17 +157,19 @@ def with_predictions(scored: Scored) -> Scored:
     return dataclasses.replace(scored, y_pred=y_pred)
 
 
-def estimates_of(
-    scored: Scored, level: float, n_resamples: int, generator: np.random.Generator, together: Array | None = None
-) -> list[Estimate]:
+def estimates_of(scored: Scored, level: float, together: Array | None = None) -> list[Estimate]:
     """Return every metric that the rows allow."""
     assert scored.y_pred is not None
     if scored.task == "regression":
         return of_values(scored.y_true, scored.y_pred, level, together)
-    found = of_classes(confusion_of(scored), level, n_resamples, generator)
+    confusion = confusion_of(scored)
+    found = of_classes(confusion, level)
     if together is not None:
-        found = clustered_classes(found, scored.y_true, scored.y_pred, scored.n_classes, together, level)
-    return found if scored.y_score is None else found + of_scores(scored.y_true, scored.y_score, level, together)
+        found = clustered_classes(found, scored.y_true, scored.y_pred, confusion, together, level)
+    if scored.y_score is None:
+        return found
+    of_ranks = of_scores(scored.y_true, scored.y_score, level, together)
+    return found + [one for one in of_ranks if scored.scores_are_probabilities or one.metric not in PROPER]
 
 
 def confusion_of(scored: Scored) -> npt.NDArray[np.int64]:
@@ -197,14 +219,15 @@ def _target(scored: Scored) -> str:
         return ""
 
 
-def _cross_validated(run: Run | str, k: int, level: float, seed: int) -> dict[str, Any]:
+def _cross_validated(run: Run | str, k: int, level: float, seed: int, clusters: str | None) -> dict[str, Any]:
     rows: list[dict[str, Any]] = []
-    for number, scored in enumerate(scored_folds(run, k, seed), start=1):
-        for one in estimates_of(scored, level, 100, np.random.default_rng(seed)):
+    for number, scored in enumerate(scored_folds(run, k, seed, clusters), start=1):
+        for one in estimates_of(scored, level):
             rows.append({"fold": number, "n": len(scored), "metric": one.metric, "value": one.value})
     means = []
     for metric in dict.fromkeys(row["metric"] for row in rows):
         values = np.array([row["value"] for row in rows if row["metric"] == metric])
         mean, low, high = mean_over_folds(values, level)
-        means.append({"metric": metric, "value": mean, "low": low, "high": high, "n_folds": k})
+        n_folds = int(np.isfinite(values).sum())
+        means.append({"metric": metric, "value": mean, "low": low, "high": high, "n_folds": n_folds})
     return {"folds": as_columns(rows), "cross_validation": as_columns(means)}

@@ -22,7 +22,7 @@ Array = npt.NDArray[Any]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class Evaluation(Result, schema=1):
+class Evaluation(Result, schema=2):
     """How good predictions are, and how sure that is.
 
     Attributes:
@@ -37,6 +37,10 @@ class Evaluation(Result, schema=1):
         cheapest: the threshold of the lowest cost; None without costs.
         data, split, run, target: what was evaluated; "" for arrays.
         settings: draws, seed.
+        scores_are_probabilities: False for scores that only rank and decide, of which there is no log loss and no Brier
+            score.
+        options: everything that `evaluate` was given beside the run, by name, so that
+            ``evaluate(run, **result.options)`` does the same again.
         summary: plain sentences, each with its number, interval and rows.
         findings: what follows; codes DLS320 to DLS328.
         wall_s: seconds it took.
@@ -59,6 +63,8 @@ class Evaluation(Result, schema=1):
     run: str = ""
     target: str = ""
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    scores_are_probabilities: bool = True
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     summary: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
     wall_s: float = 0.0
@@ -97,7 +103,10 @@ class Evaluation(Result, schema=1):
 
     @property
     def cross_validation(self) -> pd.DataFrame:
-        """Means over folds: ``metric, value, low, high, n_folds``; empty without cross-validation."""
+        """Means over folds: ``metric, value, low, high, n_folds``; empty without cross-validation.
+
+        `n_folds` counts those where the metric is defined, as AUC is not where all rows are of one class.
+        """
         return self._table("cross_validation")
 
     def metric(self, name: str) -> tuple[float, float, float]:

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from dlstudio.results import Finding
+from dlstudio.results import Finding, records
 from dlstudio.trust.evaluation_result import Evaluation
-from dlstudio.trust.wording import listed, percent, rows_in, span
+from dlstudio.wording import listed, percent, rows_in, span
 
 __all__ = ["METRICS", "describe", "findings_of"]
 
@@ -44,12 +44,14 @@ def describe(result: Evaluation) -> tuple[str, ...]:
     words = _values(result, where) if result.task == "regression" else _classes(result, where)
     if result.cheapest is not None:
         words += _costs(result)
-    means = _rows(result, "cross_validation")
+    means = list(records(result.tables.get("cross_validation", {})))
     if means:
         first = next((row for row in means if row["metric"] in ("auc", "r2")), means[0])
+        trained = max(row["fold"] for row in records(result.tables.get("folds", {})))
+        some = "" if first["n_folds"] == trained else f" of the {first['n_folds']} where it is defined"
         words.append(
-            f"Trained {first['n_folds']} times on other parts of the data, {METRICS[first['metric']]} is "
-            f"{first['value']:.3f} on average ({_span(first, result)})."
+            f"Trained {trained} times on other parts of the data, {METRICS[first['metric']]} is "
+            f"{first['value']:.3f} on average{some} ({_span(first, result)})."
         )
     if result.n_clusters:
         words.append(
@@ -68,7 +70,7 @@ def findings_of(result: Evaluation) -> list[Finding]:
     def add(code: str, severity: str, sentence: str, remedy: str = "", **evidence: Any) -> None:
         found.append(Finding(code=code, severity=severity, sentence=sentence, evidence=evidence, remedy=remedy))
 
-    metrics = {row["metric"]: row for row in _rows(result, "metrics")}
+    metrics = {row["metric"]: row for row in records(result.tables["metrics"])}
     name = "r2" if result.task == "regression" else "auc" if "auc" in metrics else "balanced_accuracy"
     row = metrics[name]
     if math.isfinite(row["low"]) and row["low"] <= row["baseline"]:
@@ -89,7 +91,7 @@ def findings_of(result: Evaluation) -> list[Finding]:
                 "Look at recall and precision of the rarer classes: accuracy alone may not be what matters.",
                 accuracy=accuracy["value"], baseline=accuracy["baseline"],
             )  # fmt: skip
-        classes = _rows(result, "per_class")
+        classes = list(records(result.tables["per_class"]))
         if few := [row["class"] for row in classes if 0 < row["n"] < MIN_CLASS]:
             add("DLS322", "info", f"Fewer than {MIN_CLASS} rows are truly {listed(few)}: too few to judge by.",
                 "Collect more rows of them.", classes=few)  # fmt: skip
@@ -122,13 +124,14 @@ def findings_of(result: Evaluation) -> list[Finding]:
 
 
 def _classes(result: Evaluation, where: str) -> list[str]:
-    metrics = {row["metric"]: row for row in _rows(result, "metrics")}
+    metrics = {row["metric"]: row for row in records(result.tables["metrics"])}
     row = metrics["accuracy"]
     words = [
         f"On {where}, {percent(row['value'])} of the predictions are right ({_span(row, result, percent)}); always "
         f"answering {_most_common(result)!r} would be right in {percent(row['baseline'])}."
     ]
-    classes = sorted((row for row in _rows(result, "per_class") if row["n"]), key=lambda row: -float(row["recall"]))
+    there = (row for row in records(result.tables["per_class"]) if row["n"])
+    classes = sorted(there, key=lambda row: -float(row["recall"]))
     for row in classes if len(classes) <= SAID else [classes[0], classes[-1]]:
         limits = {"low": row["recall_low"], "high": row["recall_high"]}
         words.append(
@@ -148,7 +151,7 @@ def _classes(result: Evaluation, where: str) -> list[str]:
 
 
 def _values(result: Evaluation, where: str) -> list[str]:
-    metrics = {row["metric"]: row for row in _rows(result, "metrics")}
+    metrics = {row["metric"]: row for row in records(result.tables["metrics"])}
     of = f" of {result.target}" if result.target else ""
     mae, r2 = metrics["mae"], metrics["r2"]
     words = [
@@ -182,12 +185,6 @@ def _costs(result: Evaluation) -> list[str]:
 def _most_common(result: Evaluation) -> str:
     assert result.confusion is not None
     return result.class_names[int(np.argmax(result.confusion.sum(axis=1)))]
-
-
-def _rows(result: Evaluation, name: str) -> list[dict[str, Any]]:
-    table = result.tables.get(name, {})
-    columns = [values.tolist() for values in table.values()]
-    return [dict(zip(table, cells, strict=True)) for cells in zip(*columns, strict=True)] if table else []
 
 
 def _span(row: dict[str, Any], result: Evaluation, shown: Any = None) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import numbers
 import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -12,11 +11,15 @@ import numpy as np
 import numpy.typing as npt
 
 from dlstudio.errors import DLStudioError, unknown_name
+from dlstudio.limits import level_of_confidence, whole_number
 from dlstudio.runs.kept import keep
 from dlstudio.runs.run import Run
+from dlstudio.scoring import every_class
+from dlstudio.trust.asked import asked
 from dlstudio.trust.folds import trained_anew
 from dlstudio.trust.label_probabilities import by_regression
 from dlstudio.trust.label_result import GIVEN, Ints, LabelErrors, findings_of
+from dlstudio.trust.scored import OFF_ONE
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,8 +30,6 @@ Array = npt.NDArray[Any]
 
 PARTS = ("test", "all")
 N_IMAGES = 24
-OFF_ONE = 0.01
-"""How far probabilities of a row may sum from 1: half precision needs it."""
 
 
 def find_label_errors(
@@ -44,6 +45,9 @@ def find_label_errors(
     progress: bool = True,
 ) -> LabelErrors:
     """Find labels that are probably wrong: confident learning, with probabilities by models that did not see them.
+
+    Rows are taken as independent: where several are of one person, folds are dealt out without regard to that, and the
+    interval of the share of suspect labels is too narrow.
 
     Args:
         data: labels (n,), numbers or names; or a run (or its name).
@@ -74,14 +78,11 @@ def find_label_errors(
     References:
         Northcutt, Jiang and Chuang, Confident learning: estimating uncertainty in dataset labels (2021).
     """
-    limits: tuple[tuple[str, Any, int], ...] = (("n_folds", n_folds, 2), ("seed", seed, 0))
-    for name, number, least in limits:
-        if isinstance(number, bool) or not isinstance(number, numbers.Integral) or number < least:
-            raise DLStudioError(f"{name} of {least} or more, a whole number", f"{name}={number!r}", "Leave it out.")
+    whole_number("n_folds", n_folds, 2)
+    whole_number("seed", seed, 0)
     if part not in PARTS:
         raise unknown_name("part", part, PARTS)
-    if not 0 < level < 1:
-        raise DLStudioError("a level of confidence between 0 and 1", f"level={level!r}", "Try level=0.95.")
+    level_of_confidence(level)
     frame, images, rows = None, None, None
     about: dict[str, Any] = {"part": "all"}
     if isinstance(data, (Run, str)):
@@ -93,6 +94,9 @@ def find_label_errors(
     else:
         if y_prob is None and features is None:
             raise DLStudioError("y_prob or features", "neither", "Pass features= to have probabilities made of them.")
+        for given, what in ((y_prob, "y_prob"), (features, "features")):
+            if given is not None and not np.ndim(given):
+                raise DLStudioError(f"a row of {what} for every label", f"{given!r}"[:120], "Pass an array.")
         codes, names = _encoded(data, class_names, None if y_prob is None else np.shape(y_prob))
         for given, what in ((y_prob, "rows of y_prob"), (features, "rows of features")):
             if given is not None and len(given) != len(codes):
@@ -127,9 +131,11 @@ def find_label_errors(
         n_dropped=len(codes) - len(known),
         level=level,
         seed=seed,
+        options=asked(part=part, n_folds=n_folds, level=level, seed=seed),
         **about,
     )
-    return keep(dataclasses.replace(result, findings=findings_of(result)), "label-errors")
+    result = dataclasses.replace(result, findings=findings_of(result))
+    return keep(result, "label-errors", n_rows=lambda found: len(found.rows))
 
 
 def _of_run(run: Run | str, part: str, n_folds: int, seed: int, progress: bool) -> Any:
@@ -145,15 +151,18 @@ def _of_run(run: Run | str, part: str, n_folds: int, seed: int, progress: bool) 
             f"{run.name!r}, a regression",
             "Look at the training rows with the largest self-influence instead: dls.trace_influence(run).",
         )
+    if not predicted.scores_are_probabilities:
+        got = f"{run.name!r}, whose scores decide and rank only"
+        raise DLStudioError("a run with probabilities", got, "Look at the run that it came from.")
     about = {"data": predicted.data, "run": predicted.run, "part": part}
     dataset = predicted.dataset
     pictures = dataset is not None and dataset.modality == "image"
     if part == "test":
         about["method"] = "those that the run stored for its test part, which it was not trained on"
         images = dataset.inputs[predicted.rows].numpy() if dataset is not None and pictures else None
-        score = _two_columns(predicted.y_score)
+        score = every_class(predicted.y_score)
         return predicted.y_true, predicted.class_names, score, predicted.rows, predicted.frame, images, about
-    dataset, found = trained_anew(run, n_folds, seed, progress=progress)
+    dataset, found, _ = trained_anew(run, n_folds, seed, progress=progress)
     about["method"] = f"the run's recipe, trained {n_folds} times, each time without the fold it predicts"
     images = dataset.inputs.numpy() if pictures else None
     codes, rows = dataset.targets.numpy().astype(np.int64), np.arange(len(dataset))
@@ -200,7 +209,10 @@ def _encoded(labels: Any, class_names: Sequence[str] | None, shape: tuple[int, .
 
 def _checked(y_prob: Any, k: int) -> Array:
     """Return probabilities (n, k) that are some."""
-    found = _two_columns(np.asarray(y_prob, dtype=np.float64))
+    try:
+        found = every_class(np.asarray(y_prob, dtype=np.float64))
+    except (TypeError, ValueError) as error:
+        raise DLStudioError("probabilities as numbers", str(error)[:120], "Pass the softmax of the logits.") from error
     if found.ndim != 2 or found.shape[1] != k:
         raise DLStudioError(f"probabilities of shape (n, {k})", f"shape {found.shape}", "Pass one column a class.")
     sums = found.sum(axis=1)
@@ -212,10 +224,6 @@ def _checked(y_prob: Any, k: int) -> Array:
             "Turn logits into probabilities by a softmax first.",
         )
     return found
-
-
-def _two_columns(score: Array) -> Array:
-    return np.stack([1 - score, score], axis=1) if score.ndim == 1 else score
 
 
 def _flagged(labels: Ints, probability: Array) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float64]]:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from dlstudio.results import Finding, Result
 from dlstudio.stats import wilson
-from dlstudio.trust.wording import percent, span
+from dlstudio.wording import percent, span
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,7 +26,7 @@ UNSURE = 0.9
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class LabelErrors(Result, schema=1):
+class LabelErrors(Result, schema=2):
     """Labels of n rows, the most suspect first: those that confident learning flags, then the others.
 
     Attributes:
@@ -43,6 +43,8 @@ class LabelErrors(Result, schema=1):
         part: what was checked: ``"all"`` rows, or the ``"test"`` part of a run.
         level, seed: of the interval; of the folds.
         data, run: the data set's name and the run's key, empty without.
+        options: everything that `find_label_errors` was given beside the run, by name, so that
+            ``find_label_errors(run, **result.options)`` does the same again.
         findings: what follows; codes DLS340 to DLS344.
 
     References:
@@ -65,6 +67,7 @@ class LabelErrors(Result, schema=1):
     seed: int
     data: str = ""
     run: str = ""
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
 
     def __len__(self) -> int:

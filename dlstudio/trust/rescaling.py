@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from dlstudio.errors import DLStudioError, unknown_name
 from dlstudio.results import value
+from dlstudio.scoring import every_class
 
 __all__ = ["METHODS", "Rescaling", "fit_rescaling"]
 
@@ -103,9 +104,7 @@ def fit_rescaling(method: str, y: npt.NDArray[np.int64], scores: Array) -> Resca
 def _temperature(y: npt.NDArray[np.int64], scores: Array) -> float:
     from scipy.optimize import minimize_scalar
 
-    if scores.ndim == 1:
-        scores = np.stack([1 - scores, scores], axis=1)
-    logits = np.log(np.maximum(scores, TINY))
+    logits = np.log(np.maximum(every_class(scores), TINY))
     of_truth = logits[np.arange(len(y)), y]
 
     def loss(log_temperature: float) -> float:

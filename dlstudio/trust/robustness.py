@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from dlstudio.errors import DLStudioError, unknown_name
-from dlstudio.limits import whole_number
+from dlstudio.limits import level_of_confidence, named, whole_number
 from dlstudio.runs.kept import keep
+from dlstudio.trust.asked import asked
 from dlstudio.trust.robustness_result import RobustnessResult, curve, findings_of
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = ["assess_robustness"]
 
-ATTACKS = ("fgsm", "pgd")
 N_ROWS = 1000
 ELEMENTS, ELEMENTS_ON_GPU = 2**18, 2**23
 """How many input numbers the model is given at once when the caller did not say."""
@@ -54,7 +54,8 @@ def assess_robustness(
     """Measure how right a model stays while its inputs are attacked or corrupted. The model is left as found.
 
     Attacks know the model and follow its gradient: FGSM takes one step, PGD searches by steps. What they do not find
-    may exist all the same: their curves are upper limits of what holds against an adversary.
+    may exist all the same: their curves are upper limits of what holds against an adversary. Intervals take rows as
+    independent: where several are of one person, they are too narrow. Pass one of each then.
 
     Args:
         model: a module or function that takes a batch and returns logits (rows, classes), one logit or probability of
@@ -98,13 +99,14 @@ def assess_robustness(
         network robustness to common corruptions and perturbations (2019).
     """
     from dlstudio.running import Runner
-    from dlstudio.trust.attacks import left_alone
+    from dlstudio.trust.attacks import ATTACKS, left_alone
     from dlstudio.trust.robustness_inputs import given_of
 
     started = time.perf_counter()
     attacks = _names("attack", attacks, ATTACKS)
     if norm not in ("linf", "l2"):
         raise unknown_name("norm", norm, ("linf", "l2"))
+    level_of_confidence(level)
     n_steps, seed = whole_number("n_steps", n_steps, 1), whole_number("seed", seed, 0)
     given = given_of(
         model, inputs, targets, rows=rows, n_rows=N_ROWS, mean=mean, std=std, bounds=bounds, mask=mask,
@@ -117,7 +119,10 @@ def assess_robustness(
     if max_batch is None:
         elements = ELEMENTS_ON_GPU if given.raw.is_cuda else ELEMENTS
         max_batch = max(16, min(4096, elements // max(1, given.raw[0].numel())))
-    runner = Runner(max_batch=max_batch, max_seconds=max_seconds, progress=progress, doing="Attacking")
+    runner = Runner(
+        max_batch=max_batch, max_seconds=max_seconds, progress=progress, doing="Attacking",
+        remedy="Allow more max_seconds, or fewer n_steps or strengths.",
+    )  # fmt: skip
     with left_alone(given.model):
         n = sum(runner.over_rows(len(given.raw), 1, lambda rows, _: work.batch(rows)))
     units = {"noise": given.unit, "blur": given.blur_unit, "missing": f"share of {given.parts}"}
@@ -151,9 +156,25 @@ def assess_robustness(
         model=type(given.model).__name__,
         level=level,
         settings={"n_steps": n_steps, "seed": seed, "bounds": list(given.bounds), "outputs": work.answer.kind},
+        options=asked(
+            rows=rows,
+            attacks=attacks,
+            norm=norm,
+            epsilons=epsilons,
+            corruptions=corruptions,
+            mean=mean,
+            std=std,
+            bounds=bounds,
+            mask=mask,
+            column_of_feature=column_of_feature,
+            n_steps=n_steps,
+            level=level,
+            seed=seed,
+        ),
         wall_s=time.perf_counter() - started,
     )
-    return keep(dataclasses.replace(result, findings=tuple(findings_of(result, work.answer.kind))), "robustness")
+    result = dataclasses.replace(result, findings=tuple(findings_of(result, work.answer.kind)))
+    return keep(result, "robustness", n_rows=len)
 
 
 class _Work:
@@ -214,7 +235,7 @@ class _Work:
         """Put rows through everything; return how many they were."""
         import torch
 
-        from dlstudio.trust.attacks import no_gradient
+        from dlstudio.trust.attacks import ATTACKS, no_gradient
 
         raw, targets = self.given.raw[rows], self.given.targets[rows]
         with torch.no_grad():
@@ -277,11 +298,11 @@ def _columns(columns: list[torch.Tensor]) -> npt.NDArray[np.float32]:
 
 
 def _names(kind: str, given: Any, known: tuple[str, ...]) -> tuple[str, ...]:
-    names = (given,) if isinstance(given, str) else tuple(given)
+    names = named(kind, given)
     for name in names:
         if name not in known:
             raise unknown_name(kind, name, known)
-    return tuple(dict.fromkeys(names))
+    return names
 
 
 def _rising(name: str, given: Any, most: float = np.inf) -> tuple[float, ...]:

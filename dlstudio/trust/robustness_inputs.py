@@ -138,9 +138,10 @@ def given_of(
             raise DLStudioError("inputs and targets beside a model", "none", "Pass assess_robustness(model, x, y).")
         if rows is not None:
             raise DLStudioError("rows= for a run only", "rows beside inputs", "Pass the rows themselves as inputs.")
-        numbers = np.arange(len(inputs), dtype=np.int64)
+        numbers = np.zeros(0, dtype=np.int64)
     like = next(iter(model.parameters()), None) if isinstance(model, nn.Module) else None
     taken = _tensor(inputs, like)
+    numbers = numbers if run else np.arange(len(taken), dtype=np.int64)
     wanted = _targets(targets, len(taken), taken)
     modality = "text" if not taken.is_floating_point() else MODALITIES.get(taken.ndim, "")
     if not modality or (modality == "text" and taken.ndim != 2):
@@ -256,8 +257,15 @@ def _tensor(given: Any, like: torch.Tensor | None) -> torch.Tensor:
         return tensor.to(tensor.device if like is None else like.device).clone()
 
 
+def _numbers(name: str, given: Any) -> torch.Tensor:
+    try:
+        return given if isinstance(given, torch.Tensor) else torch.as_tensor(np.asarray(given))
+    except (TypeError, ValueError) as error:
+        raise DLStudioError(f"{name} as numbers", f"{name}={given!r}"[:120], "Encode text first.") from error
+
+
 def _targets(given: Any, n: int, like: torch.Tensor) -> torch.Tensor:
-    array = given if isinstance(given, torch.Tensor) else torch.as_tensor(np.asarray(given))
+    array = _numbers("targets", given)
     with torch.inference_mode(False):
         array = array.detach().reshape(-1).clone()
     if len(array) != n:
@@ -272,7 +280,7 @@ def _targets(given: Any, n: int, like: torch.Tensor) -> torch.Tensor:
 def _per_channel(name: str, given: Any, inputs: torch.Tensor, modality: str) -> torch.Tensor | None:
     if given is None:
         return None
-    values = torch.as_tensor(np.asarray(given, dtype=np.float64)).to(inputs)
+    values = _numbers(name, given).to(inputs)
     if modality == "image" and values.ndim == 1 and len(values) > 1:
         values = values.view(-1, 1, 1)
     try:
@@ -293,7 +301,10 @@ def _bounds(given: Any, raw: torch.Tensor, modality: str) -> tuple[float, float]
         if modality != "image" or least < -slack:
             return -math.inf, math.inf
         return next(((0.0, top) for top in (1.0, 255.0) if most <= top + slack), (-math.inf, math.inf))
-    low, high = (float(side) for side in given)
+    try:
+        low, high = (float(side) for side in given)
+    except (TypeError, ValueError) as error:
+        raise DLStudioError("bounds of two numbers", f"bounds={given!r}"[:120], "Pass (0.0, 1.0), say.") from error
     if not low < high or least < low - slack or most > high + slack:
         raise DLStudioError(
             f"bounds around the raw inputs, which go from {least:g} to {most:g}", f"bounds={given!r}", "Widen them."
@@ -322,7 +333,7 @@ def _fill(raw: torch.Tensor, modality: str) -> torch.Tensor:
 def _mask(given: Any, raw: torch.Tensor) -> torch.Tensor | None:
     if given is None:
         return None
-    mask = torch.as_tensor(np.asarray(given)) if not isinstance(given, torch.Tensor) else given
+    mask = _numbers("mask", given)
     try:
         whole = mask.bool().expand(raw.shape[1:])
     except RuntimeError:

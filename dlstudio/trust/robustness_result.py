@@ -12,24 +12,25 @@ import numpy.typing as npt
 from dlstudio import stats
 from dlstudio.errors import DLStudioError, unknown_name
 from dlstudio.results import Finding, Result, value
-from dlstudio.trust.wording import percent
+from dlstudio.wording import percent
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["RobustnessCurve", "RobustnessResult", "describe", "findings_of", "spoken"]
+__all__ = ["RobustnessCurve", "RobustnessResult", "describe", "findings_of", "spoken", "titled"]
 
 Array = npt.NDArray[np.float64]
 
 TOLERANCE = 0.1
 """The share of right answers that may be lost, or by which the mean error may grow, for a curve to hold."""
-SPOKEN = {
-    "fgsm": "one step along the gradient (FGSM)",
-    "pgd": "a search along the gradient (PGD)",
-    "noise": "random noise",
-    "blur": "blur",
-    "missing": "missing values",
+NAMES = {
+    "fgsm": ("FGSM, one step", "one step along the gradient (FGSM)"),
+    "pgd": ("PGD, a search", "a search along the gradient (PGD)"),
+    "noise": ("Noise", "random noise"),
+    "blur": ("Blur", "blur"),
+    "missing": ("Missing values", "missing values"),
 }
+"""Attacks and corruptions as a picture names them, and as a sentence does."""
 
 
 @value
@@ -69,10 +70,13 @@ class RobustnessCurve:
 
     @property
     def verdict(self) -> str:
-        """``"holds"`` at all tested strengths, ``"fragile"`` when a tenth is lost at the smallest, or ``"weakens"``."""
+        """``"holds"`` at all tested strengths, ``"fragile"`` when more than a tenth is lost at the smallest,
+        ``"weakens"`` when it is at a larger one, or ``"not enough data"`` when no interval shows either.
+        """
         if self.holds_to == self.strengths[-1]:
             return "holds"
-        return "fragile" if self.lost_low[1] > TOLERANCE else "weakens"
+        lost = self.lost_low[1:] > TOLERANCE
+        return "fragile" if lost[0] else "weakens" if lost.any() else "not enough data"
 
 
 def curve(
@@ -111,7 +115,7 @@ def _variance(values: Array) -> Array:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class RobustnessResult(Result, schema=1):
+class RobustnessResult(Result, schema=2):
     """How right a model stays while its inputs are attacked or corrupted.
 
     Attributes:
@@ -127,6 +131,8 @@ class RobustnessResult(Result, schema=1):
         data, run, model: name of the data; the run's key and the model's class, empty where there is none.
         level: of confidence of all intervals.
         settings: seed, steps, bounds and the like.
+        options: everything that `assess_robustness` was given beside the model and its inputs, by name, so that
+            ``assess_robustness(run, **result.options)`` does the same again.
         findings: what follows; codes DLS350 to DLS356.
         wall_s: seconds it took.
     """
@@ -146,6 +152,7 @@ class RobustnessResult(Result, schema=1):
     model: str = ""
     level: float = 0.95
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
     wall_s: float = 0.0
 
@@ -154,9 +161,9 @@ class RobustnessResult(Result, schema=1):
 
     @property
     def verdict(self) -> str:
-        """The worst of all curves: ``"fragile"``, ``"weakens"`` or ``"holds"``."""
+        """The worst of all curves: ``"fragile"``, ``"weakens"``, ``"not enough data"`` or ``"holds"``."""
         said = {one.verdict for one in self.curves.values()}
-        return next(word for word in ("fragile", "weakens", "holds") if word in said)
+        return next(word for word in ("fragile", "weakens", "not enough data", "holds") if word in said)
 
     def frame(self) -> pd.DataFrame:
         """Return a row per attack or corruption and strength.
@@ -208,9 +215,14 @@ class RobustnessResult(Result, schema=1):
         return found
 
 
+def titled(name: str) -> str:
+    """Return what a picture calls an attack or corruption."""
+    return NAMES[name][0]
+
+
 def spoken(name: str) -> str:
-    """Return what people call an attack or corruption."""
-    return SPOKEN.get(name, name)
+    """Return what a sentence calls an attack or corruption."""
+    return NAMES[name][1]
 
 
 def findings_of(result: RobustnessResult, answers: str) -> list[Finding]:
@@ -290,6 +302,7 @@ def describe(result: RobustnessResult) -> tuple[str, ...]:
         "holds": "At every strength that was tested the loss stays within a tenth.",
         "weakens": "The model weakens as inputs change.",
         "fragile": "Already the smallest change that was tested costs more than a tenth.",
+        "not enough data": "These rows are too few to tell whether the model weakens as inputs change.",
     }
     return (
         f"On {_rows(result)} as they are, {what} {measured}. {words[result.verdict]}",
@@ -312,11 +325,14 @@ def _of_curve(result: RobustnessResult, one: RobustnessCurve) -> Finding:
         change = f"With {spoken(one.name)} of {one.strengths[at]:.3g} ({one.unit})"
     within = "the loss stays within a tenth" if result.metric == "accuracy" else "the error grows by a tenth at most"
     tail = " More than this was not tested." if one.verdict == "holds" else ""
-    if one.verdict == "weakens" and one.holds_to > 0:
+    if one.verdict in ("weakens", "not enough data") and one.holds_to > 0:
         upper = percent(one.holds_to, 0) if one.name == "missing" else f"{one.holds_to:.3g}"
         tail = f" Up to {upper} {within}."
     remedy = ""
-    if one.verdict != "holds":
+    if one.verdict == "not enough data":
+        tail += f" Whether {within} {'beyond that ' if one.holds_to > 0 else ''}cannot be told from so few rows."
+        remedy = "Assess it on more rows."
+    elif one.verdict != "holds":
         remedy = (
             "Train with attacked examples (adversarial training), or limit who can change the inputs."
             if one.kind == "attack"

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dlstudio.data.groups import coded, columns_of
-from dlstudio.data.tasks import task_of
+from dlstudio.data.tasks import OFF_ONE, sum_to_one, task_of
 from dlstudio.errors import DLStudioError
 from dlstudio.runs.run import Run
 
@@ -19,13 +19,11 @@ if TYPE_CHECKING:
 
     from dlstudio.training.predicted import Predicted
 
-__all__ = ["Scored", "as_columns", "label_groups", "read_scored", "subset"]
+__all__ = ["OFF_ONE", "Scored", "as_columns", "label_groups", "read_scored", "subset"]
 
 Array = npt.NDArray[Any]
 
 MAX_CLASSES = 1000
-OFF_ONE = 0.01
-"""How far probabilities of a row may sum from 1: half precision needs it."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -41,6 +39,7 @@ class Scored:
         kept: bool (given,), which of the given rows these are.
         stored: what the run stored, as many rows as were given; None for arrays.
         data, split, run: where they come from; "" for arrays.
+        scores_are_probabilities: False for scores of a run that only rank and decide.
     """
 
     task: str
@@ -53,6 +52,7 @@ class Scored:
     data: str = ""
     split: str = ""
     run: str = ""
+    scores_are_probabilities: bool = True
 
     def __len__(self) -> int:
         return len(self.y_true)
@@ -89,7 +89,7 @@ def read_scored(
     given = {
         name: _array(name, value)
         for name, value in (("y_true", y_true), ("y_pred", y_pred), ("y_score", y_score))
-        if value is not None
+        if value is not None or name == "y_true"
     }
     if len({len(value) for value in given.values()}) > 1:
         got = ", ".join(f"{len(value):,} {name}" for name, value in given.items())
@@ -180,6 +180,7 @@ def _of_run(run: Run | str, y_pred: Any, y_score: Any, split: str) -> Scored:
         y_score=None if stored.y_score is None else stored.y_score[kept],
         class_names=stored.class_names, kept=kept, stored=stored,
         data=stored.data, split=stored.split, run=stored.run,
+        scores_are_probabilities=stored.scores_are_probabilities,
     )  # fmt: skip
 
 
@@ -226,10 +227,7 @@ def _scores(scores: Array | None, task: str) -> Array | None:
                 "y_score of shape (n, classes)", f"shape {scores.shape}", "Pass the probability of every class."
             )
         return scores
-    sums = scores.sum(axis=1)
-    if np.any(np.abs(sums - 1) > OFF_ONE):
-        worst = sums[np.argmax(np.abs(sums - 1))]
-        raise DLStudioError("probabilities that sum to 1 in a row", f"{worst:.3g}", "Pass the softmax of the logits.")
+    sum_to_one(scores)
     if scores.shape[1] == 2:
         return scores[:, 1]
     if task == "binary":

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from dlstudio.errors import DLStudioError, unknown_name
 from dlstudio.results import Finding, Result
-from dlstudio.trust.wording import percent, points, span
+from dlstudio.wording import p_words, percent, points, span
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,7 +26,7 @@ RATE = "error rate"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class SliceResult(Result, schema=1):
+class SliceResult(Result, schema=2):
     """Slices of the rows by evidence that the model is worse there than elsewhere; the strongest evidence first.
 
     Every array has an entry per slice that is listed: those shown to be worse and not redundant, then, up to the number
@@ -53,6 +53,8 @@ class SliceResult(Result, schema=1):
         skipped: columns that were left out, and why.
         depth, min_rows, threshold, level, seed: as they were given.
         data, run: the data set's name and the run's key, empty without.
+        options: everything that `find_slices` was given beside the rows and what the model said of them, by name, so
+            that ``find_slices(run, **result.options)`` does the same again.
         findings: what follows; codes DLS330 to DLS333.
     """
 
@@ -84,6 +86,7 @@ class SliceResult(Result, schema=1):
     seed: int
     data: str = ""
     run: str = ""
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
 
     def __len__(self) -> int:
@@ -166,7 +169,7 @@ def findings_of(result: SliceResult) -> tuple[Finding, ...]:
                 sentence=(
                     f"{words} {_said(result, result.value[place])}, against"
                     f" {_said(result, result.elsewhere[place])} elsewhere:"
-                    f" {_gap(result, place)}, {_p(result.p_adjusted[place])} after correction for"
+                    f" {_gap(result, place)}, {p_words(result.p_adjusted[place])} after correction for"
                     f" {result.n_tested:,} slices tested."
                 ),
                 evidence={
@@ -266,10 +269,6 @@ def _gap(result: SliceResult, place: int) -> str:
 
 def _by_threshold(result: SliceResult) -> str:
     return f" by more than {_points(result, result.threshold)}" if result.threshold else ""
-
-
-def _p(value: Any) -> str:
-    return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
 
 
 def _left_out(result: SliceResult) -> str:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import numbers
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dlstudio.errors import DLStudioError
+from dlstudio.limits import level_of_confidence, number_within, whole_number
 from dlstudio.runs.kept import keep
-from dlstudio.runs.run import Run
+from dlstudio.runs.run import Run, open_run
+from dlstudio.trust.asked import asked
+from dlstudio.trust.embeddings import embeddings_of
 from dlstudio.trust.slice_evidence import Floats, Ints
 from dlstudio.trust.slice_result import RATE, SliceResult, findings_of
 from dlstudio.trust.slice_search import Search
@@ -53,14 +55,16 @@ def find_slices(
 
     Args:
         data: the rows as people know them; or a run (or its name), whose test part is searched by the columns that the
-            model sees and the sensitive ones, or by clusters of the inputs where rows are arrays; None with embeddings.
+            model sees and the sensitive ones, and by clusters of what the model makes of the rows before its last
+            layer; None with embeddings.
         y_true, y_pred: (n,) classes, or values (where either has fractions); the loss is then whether they differ, or
             their absolute difference.
         loss: (n,) instead of them, or of the predictions of a run: any loss; one of only 0 and 1 is an error rate.
-        columns: of the rows, to slice by; None takes all that can be sliced.
+        columns: of the rows, to slice by; None takes all that can be sliced, and of a run also clusters.
         depth: the most columns of an intersection, 1 to 3.
         bins: how many parts a column of many numbers is cut into, at its quantiles.
-        embeddings: (n, d), such as a layer's outputs; clusters of them are slices too.
+        embeddings: (n, d), such as a layer's outputs; clusters of them are slices too. Those of a run come from its
+            model.
         n_clusters: how many.
         min_rows: of a slice, and of the rows elsewhere.
         threshold: how much worse a slice has to be, in the unit of the loss, before it is shown.
@@ -89,15 +93,12 @@ def find_slices(
         ("max_slices", max_slices, 1), ("seed", seed, 0),
     )  # fmt: skip
     for name, number, least in limits:
-        if isinstance(number, bool) or not isinstance(number, numbers.Integral) or number < least:
-            raise DLStudioError(f"{name} of {least} or more, a whole number", f"{name}={number!r}", "Leave it out.")
+        whole_number(name, number, least)
     if depth > DEEPEST:
         raise DLStudioError(f"depth up to {DEEPEST}", f"depth={depth}", "Deeper slices are too many and too small.")
-    if not 0 < level < 1:
-        raise DLStudioError("a level of confidence between 0 and 1", f"level={level!r}", "Try level=0.95.")
-    if not np.isfinite(threshold) or threshold < 0:
-        raise DLStudioError("a threshold of 0 or more", f"threshold={threshold!r}", "Try threshold=0.05.")
-    given = _Given.of(data, y_true, y_pred, loss, embeddings)
+    level_of_confidence(level)
+    number_within("threshold", threshold, 0, remedy="Try threshold=0.05.")
+    given = _Given.of(data, y_true, y_pred, loss, embeddings, named=columns is not None)
     known = np.flatnonzero(~np.isnan(given.loss))
     losses = given.loss[known]
     cuts: list[Cut] = []
@@ -109,9 +110,17 @@ def find_slices(
         raise DLStudioError("rows with named columns", f"columns={columns!r} without any", "Pass a DataFrame.")
     if given.points is not None:
         points = np.asarray(given.points)
+        if points.ndim < 2 or points.dtype.kind not in "biuf":
+            got = f"{points.dtype} of shape {points.shape}"
+            raise DLStudioError("embeddings of numbers, of shape (n, d)", got, "Pass for instance a layer's outputs.")
         if len(points) != len(given.loss):
             raise _lengths(len(given.loss), f"{len(points):,} embeddings")
-        cuts.append(clusters(points[known], len(known), n_clusters, min_rows, seed, given.kind_of_points))
+        try:
+            cuts.append(clusters(points[known], len(known), n_clusters, min_rows, seed, given.kind_of_points))
+        except DLStudioError as error:
+            if embeddings is not None or not cuts:
+                raise
+            skipped["embeddings"] = f"{error.got}, where {error.expected} are needed"
     if not cuts:
         why = "; ".join(f"{name}: {reason}" for name, reason in list(skipped.items())[:4])
         raise DLStudioError("something to slice by", why or "no column", "Pass columns= or embeddings=.")
@@ -149,6 +158,19 @@ def find_slices(
         seed=seed,
         data=given.data,
         run=given.run,
+        options=asked(
+            loss=loss,
+            columns=columns,
+            depth=depth,
+            bins=bins,
+            embeddings=embeddings,
+            n_clusters=n_clusters,
+            min_rows=min_rows,
+            threshold=threshold,
+            level=level,
+            max_slices=max_slices,
+            seed=seed,
+        ),
     )
     return keep(dataclasses.replace(result, findings=findings_of(result)), "slices")
 
@@ -168,9 +190,9 @@ class _Given:
     run: str = ""
 
     @classmethod
-    def of(cls, data: Any, y_true: Any, y_pred: Any, loss: Any, embeddings: Any) -> _Given:
+    def of(cls, data: Any, y_true: Any, y_pred: Any, loss: Any, embeddings: Any, *, named: bool) -> _Given:
         if isinstance(data, (Run, str)):
-            return cls._of_run(data, y_true, y_pred, loss, embeddings)
+            return cls._of_run(data, y_true, y_pred, loss, embeddings, named)
         if data is not None and not (hasattr(data, "columns") and hasattr(data, "iloc")):
             raise DLStudioError("a DataFrame, a run, or None with embeddings", type(data).__name__, "Pass one of them.")
         found, measure = _losses(y_true, y_pred, loss)
@@ -179,7 +201,7 @@ class _Given:
         return cls(loss=found, measure=measure, rows=np.arange(len(found)), frame=data, points=embeddings)
 
     @classmethod
-    def _of_run(cls, run: Run | str, y_true: Any, y_pred: Any, loss: Any, embeddings: Any) -> _Given:
+    def _of_run(cls, run: Run | str, y_true: Any, y_pred: Any, loss: Any, embeddings: Any, named: bool) -> _Given:
         from dlstudio.training.predicted import predictions_of
 
         if y_true is not None or y_pred is not None:
@@ -196,10 +218,12 @@ class _Given:
         if frame is not None and dataset is not None and dataset.modality == "tabular":
             known = dict.fromkeys((*dataset.column_of_feature, *dataset.sensitive))
             columns = [name for name in known if name in frame.columns] or None
-        elif frame is None and embeddings is None and dataset is not None and dataset.modality in ("image", "sequence"):
-            embeddings, kind = dataset.inputs[predicted.rows].flatten(1).numpy(), "input"
         if frame is not None and columns is None:
             columns = [name for name in frame.columns if name != predicted.target_name]
+        if embeddings is None and dataset is not None and not named:
+            embeddings = embeddings_of(open_run(predicted.run), dataset, predicted.rows)
+            if embeddings is None and dataset.modality in ("image", "sequence"):
+                embeddings, kind = dataset.inputs[predicted.rows].flatten(1).numpy(), "input"
         if frame is None and embeddings is None:
             raise DLStudioError(
                 "a run of rows with columns, or of images or sequences",
@@ -222,12 +246,12 @@ def _losses(y_true: Any, y_pred: Any, loss: Any, regression: bool | None = None)
         raise DLStudioError("y_true and y_pred, or loss", "neither or parts of both", "Pass y_true and y_pred.")
     if loss is not None:
         try:
-            found = np.asarray(pd.Series(loss), dtype=np.float64)
+            found = np.asarray(_one_a_row("loss", loss), dtype=np.float64)
         except (TypeError, ValueError) as error:
             raise DLStudioError("a number for every row as its loss", str(error), "Pass loss of shape (n,).") from error
         measure = RATE if np.isin(found[~np.isnan(found)], (0.0, 1.0)).all() else "mean loss"
     else:
-        truth, said = pd.Series(np.asarray(y_true)), pd.Series(np.asarray(y_pred))
+        truth, said = (_one_a_row(name, given) for name, given in (("y_true", y_true), ("y_pred", y_pred)))
         if len(truth) != len(said):
             raise _lengths(len(truth), f"{len(said):,} predictions")
         numeric = [pd.api.types.is_numeric_dtype(item.infer_objects()) for item in (truth, said)]
@@ -251,6 +275,15 @@ def _losses(y_true: Any, y_pred: Any, loss: Any, regression: bool | None = None)
     if not (~np.isnan(found)).any():
         raise DLStudioError("rows with a loss", "none", "Check y_true, y_pred or loss for missing values.")
     return found, measure
+
+
+def _one_a_row(name: str, given: Any) -> pd.Series[Any]:
+    import pandas as pd
+
+    values = np.asarray(given)
+    if values.ndim != 1:
+        raise DLStudioError(f"{name} of shape (n,)", f"shape {values.shape}", "Pass one value a row.")
+    return pd.Series(values)
 
 
 def _lengths(expected: int, got: str) -> DLStudioError:

@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from dlstudio import stats
-from dlstudio.errors import DLStudioError, unknown_name
+from dlstudio.errors import unknown_name
+from dlstudio.limits import mapping, number_within
 from dlstudio.results import value
 from dlstudio.scoring import mean_interval
 from dlstudio.trust.curves import CELLS, resampled_steps, steps_of
@@ -108,13 +109,10 @@ def checked_costs(costs: Mapping[str, float] | None) -> dict[str, float]:
     """
     if costs is None:
         return {}
-    for name, cost in costs.items():
+    for name, cost in mapping("costs", costs, "Try costs={'false_positive': 5, 'false_negative': 1}.").items():
         if name not in OUTCOMES:
             raise unknown_name("outcome", name, OUTCOMES)
-        if not isinstance(cost, (int, float, np.number)) or not np.isfinite(cost):
-            raise DLStudioError(
-                "costs that are numbers", f"{name}={cost!r}", "Say what such a row costs; a gain is < 0."
-            )
+        number_within(f"cost of {name}", cost, -np.inf, remedy="Say what such a row costs; a gain is below 0.")
     return {name: float(costs.get(name, 0.0)) for name in OUTCOMES}
 
 

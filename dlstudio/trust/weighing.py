@@ -11,16 +11,29 @@ from dlstudio.errors import DLStudioError
 from dlstudio.trust.evaluation_result import Evaluation
 from dlstudio.trust.evaluation_words import describe, findings_of
 from dlstudio.trust.thresholds import cheapest, checked_costs
-from dlstudio.trust.wording import percent, span
+from dlstudio.wording import percent, span
 
-__all__ = ["RATES", "weigh", "words_at"]
+__all__ = ["RATES", "TOLD", "weigh", "words_at"]
 
 RATES = {
-    "accuracy": "right",
-    "true_positive_rate": "found of those that are of the class",
-    "false_positive_rate": "false alarms among those that are not",
-    "precision": "right among those given the class",
-}
+    "accuracy": ("Right", "right", "The share of rows that are decided rightly."),
+    "selection_rate": ("Said yes to", "given the class", "The share of rows that are given the class."),
+    "true_positive_rate": (
+        "Found", "found of those that are of the class",
+        "Of the rows that are of the class, the share that is given it.",
+    ),
+    "false_positive_rate": (
+        "False alarms", "false alarms among those that are not",
+        "Of the rows that are not of the class, the share that is given it.",
+    ),
+    "precision": (
+        "Right when it says yes", "right among those given the class",
+        "Of the rows that are given the class, the share that are of it.",
+    ),
+}  # fmt: skip
+"""Rates at a threshold: as a heading, after a percentage, and what they mean."""
+TOLD = ("accuracy", "true_positive_rate", "false_positive_rate", "precision")
+"""Of these, those that are told and drawn beside each other; what is said yes to follows from them."""
 
 
 def weigh(result: Evaluation, costs: Mapping[str, float] | None) -> Evaluation:
@@ -46,7 +59,8 @@ def weigh(result: Evaluation, costs: Mapping[str, float] | None) -> Evaluation:
         positive = np.arange(len(scores)) < len(result.positive_scores)
         generator = np.random.default_rng(result.settings["seed"])
         best = cheapest(positive, scores, checked, result.level, int(result.settings["n_resamples"]), generator)
-    weighed = dataclasses.replace(result, costs=checked, cheapest=best)
+    options = {**result.options, "costs": checked or None}
+    weighed = dataclasses.replace(result, costs=checked, cheapest=best, options=options)
     return dataclasses.replace(weighed, summary=describe(weighed), findings=tuple(findings_of(weighed)))
 
 
@@ -63,12 +77,13 @@ def words_at(result: Evaluation, threshold: float) -> tuple[str, ...]:
     point = result.at(threshold)
     counts = {name: f"{count:,}" for name, count in point.counts.items()}
     rates = []
-    for name, meaning in RATES.items():
+    for name in TOLD:
         value, low, high = point.rates[name]
         if value == value:
-            rates.append(f"{percent(value)} {meaning} ({span(percent(low), percent(high), point.level)})")
+            rates.append(f"{percent(value)} {RATES[name][1]} ({span(percent(low), percent(high), point.level)})")
+    what = "probability" if result.scores_are_probabilities else "score"
     said = [
-        f"From a probability of {threshold:.2f} on, {result.class_names[1]!r} is said. Of {point.n:,} rows:"
+        f"From a {what} of {threshold:.2f} on, {result.class_names[1]!r} is said. Of {point.n:,} rows:"
         f" {counts['true_positive']} found, {counts['false_negative']} missed, {counts['false_positive']} false alarms,"
         f" {counts['true_negative']} rightly left.",
         f"That is {'; '.join(rates)}.",

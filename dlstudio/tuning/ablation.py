@@ -16,6 +16,7 @@ from dlstudio.tuning.ablation_result import (
     COMPLETE,
     FAILED,
     RUNNING,
+    UNTRAINED,
     WAITING,
     AblationResult,
 )
@@ -25,15 +26,21 @@ from dlstudio.tuning.designs import make_design
 from dlstudio.tuning.effects import Judging, still_needed
 from dlstudio.tuning.pool import Plan
 from dlstudio.tuning.search import open_search
+from dlstudio.tuning.tended import ABOUT
 
-__all__ = ["Ablation", "open_ablation", "write_ablation"]
+__all__ = ["Ablation", "is_ablation", "open_ablation", "write_ablation"]
 
-_FILE, _RESULT = "ablation.json", "ablation"
+_RESULT = "ablation"
 
 
 def write_ablation(folder: Path, about: Mapping[str, Any]) -> None:
     """Write what an ablation is about into the folder of its plan."""
-    write_json(folder / _FILE, dict(about))
+    write_json(folder / ABOUT, dict(about))
+
+
+def is_ablation(plan: Plan) -> bool:
+    """Whether a plan is that of an ablation."""
+    return (plan.folder / ABOUT).exists()
 
 
 class Ablation:
@@ -46,7 +53,7 @@ class Ablation:
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        about = read_json(plan.folder / _FILE)
+        about = read_json(plan.folder / ABOUT)
         if not about:
             raise DLStudioError("an ablation", repr(plan), "Start one with dlstudio.ablate.")
         self._about: dict[str, Any] = about
@@ -90,7 +97,8 @@ class Ablation:
         """Return what its runs show so far.
 
         Where comparisons may end early (``stop=True``), this may be looked at any time: p-values and intervals hold at
-        all looks together. Otherwise what is read before the end is a first impression.
+        all looks together. Otherwise an effect is judged when its last seed is there; what is read before is a first
+        impression, without a verdict.
         """
         about = self._about
         how = Judging(
@@ -101,10 +109,6 @@ class Ablation:
             seeds=about["seeds"], runs=self._rows(), metric=about["metric"], how=how, name=self.name, run=self.plan.key,
             status=self.status, settings={"seeds": tuple(about["seeds"]), "stop": about["stop"]},
         )  # fmt: skip
-
-    def result(self) -> AblationResult:
-        """Return what its runs show so far, see `estimate`."""
-        return self.estimate()
 
     def wait(self, timeout: float | None = None) -> Ablation:
         """Block until it is over; returns itself. Then the result is saved with its run.
@@ -175,7 +179,7 @@ class Ablation:
             elif state in ("WAITING", "RUNNING"):
                 state = WAITING if state == "WAITING" else RUNNING
                 if is_over:
-                    state, reason = FAILED, "the ablation ended before"
+                    state, reason = UNTRAINED, "the ablation ended before"
             else:
                 state, reason = FAILED, (run.reason if run is not None else None) or "it was not trained"
             key = "" if run is None else run.key

@@ -14,9 +14,11 @@ from dlstudio.tuning.designs import Design
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["AblationResult", "CANCELLED", "COMPLETE", "FAILED", "RUNNING", "WAITING"]
+__all__ = ["AblationResult", "CANCELLED", "COMPLETE", "FAILED", "RUNNING", "UNTRAINED", "WAITING"]
 
-WAITING, RUNNING, COMPLETE, FAILED, CANCELLED = "waiting", "running", "complete", "failed", "spared"
+WAITING, RUNNING, COMPLETE, FAILED, CANCELLED, UNTRAINED = (
+    "waiting", "running", "complete", "failed", "spared", "not trained",
+)  # fmt: skip
 """How a run stands; spared ones were not trained to the end, because their effects were decided or hopeless."""
 Columns = Mapping[str, npt.NDArray[Any]]
 
@@ -35,11 +37,13 @@ class AblationResult(Result, schema=1):
         metric, direction: what is compared; ``"max"`` where more is better.
         design: which combinations are trained.
         off: by factor, what it is without it, in words.
-        level, margin: of confidence, of all main effects together; the largest difference that does not matter.
-        sequential: whether p-values and intervals hold at every look, and comparisons may end early.
+        level, margin: of confidence, of each interval and of all verdicts of main effects together; the largest
+            difference that does not matter.
+        sequential: whether p-values and intervals hold at every look, and comparisons may end early; else nothing is
+            judged before its last seed is there.
         tables: columns of `effects`, `cells` and `runs`, by name.
         summary: plain sentences: what matters, what does not, and what is not known.
-        findings: what follows; codes DLS560 to DLS567.
+        findings: what follows; codes DLS560 to DLS568.
         settings: seeds and what else decided how it went.
     """
 
@@ -67,12 +71,13 @@ class AblationResult(Result, schema=1):
         """A row per effect, main effects first.
 
         Columns are ``factor, without, kind`` (``"main"`` or ``"interaction"``), ``difference`` (with minus without)
-        with ``low, high``, ``p_value, p_adjusted`` (Holm's, main effects and interactions each), ``effect_size``
+        with ``low, high``, ``p_value, p_adjusted`` (Holm's, main effects and interactions each, with a margin
+        together with ``p_equivalent``), ``effect_size``
         (Hedges' g of the differences of seeds), ``n`` (seeds), ``verdict`` (better, worse, equivalent, no difference
         shown, not enough data), ``mean_with, mean_without, effect_low, effect_high, test``, ``n_needed`` (seeds in all;
-        NaN above 100 and where unknown), ``p_equivalent``, ``state`` (``"open"``, ``"decided"``, ``"hopeless"`` or
-        ``"complete"``), ``chance`` that the seeds left decide it, ``same`` (runs without it are exactly the same),
-        ``aliases`` and ``sentence``.
+        NaN above 100 and where unknown), ``p_equivalent``, ``state`` (``"open"``, ``"decided"``, ``"hopeless"``,
+        ``"complete"`` or ``"stopped"`` before it was that), ``chance`` that the seeds left decide it, ``same`` (runs
+        without it are exactly the same), ``aliases`` and ``sentence``.
         """
         return self._table("effects")
 
@@ -97,8 +102,8 @@ class AblationResult(Result, schema=1):
     def runs(self) -> pd.DataFrame:
         """A row per combination and seed: ``cell, label, seed, value, state, run, reason``.
 
-        States are ``"waiting"``, ``"running"``, ``"complete"``, ``"failed"`` (no finite value, see `reason`) and
-        ``"spared"`` (not needed any more).
+        States are ``"waiting"``, ``"running"``, ``"complete"``, ``"failed"`` (no finite value, see `reason`),
+        ``"spared"`` (not needed any more) and ``"not trained"`` (it was stopped before).
         """
         return self._table("runs")
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dlstudio import stats
-from dlstudio.tuning.ablation_result import CANCELLED, COMPLETE, RUNNING, WAITING, AblationResult
+from dlstudio.tuning.ablation_result import CANCELLED, COMPLETE, RUNNING, UNTRAINED, WAITING, AblationResult
 from dlstudio.tuning.ablation_words import describe, findings_of, sentence
 from dlstudio.tuning.designs import Design
 from dlstudio.tuning.effects import Judging, estimate
@@ -42,13 +42,14 @@ def summarise(
         **known: further fields of `AblationResult`.
     """
     values = np.full((design.n_cells, len(seeds)), np.nan)
-    pending, spared = np.zeros(values.shape, dtype=np.bool_), np.zeros(values.shape, dtype=np.bool_)
+    pending, spared, untrained = (np.zeros(values.shape, dtype=np.bool_) for _ in range(3))
     place = {seed: i for i, seed in enumerate(seeds)}
     for run in runs:
         at = int(run["cell"]), place[run["seed"]]
         values[at] = run["value"] if run["state"] == COMPLETE else np.nan
         pending[at], spared[at] = run["state"] in (WAITING, RUNNING), run["state"] == CANCELLED
-    effects = estimate(design, values, pending, how, spared)
+        untrained[at] = run["state"] == UNTRAINED
+    effects = estimate(design, values, pending, how, spared, untrained)
     for row in effects:
         row["without"] = off[row["factor"]][row.pop("off") - 1] if row["kind"] == "main" else ""
         row["sentence"] = sentence(row, metric, how)

@@ -5,13 +5,11 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dlstudio.results import Finding
-from dlstudio.tuning.effects import HOPELESS, Judging
-
-if TYPE_CHECKING:
-    from dlstudio.tuning.ablation_result import AblationResult
+from dlstudio.tuning.ablation_result import UNTRAINED, AblationResult
+from dlstudio.tuning.effects import HOPELESS, OPEN, Judging
 
 __all__ = ["describe", "findings_of", "never_logged", "said_never_logged", "sentence"]
 
@@ -65,6 +63,8 @@ def sentence(row: Mapping[str, Any], metric: str, how: Judging) -> str:
     if said == "equivalent":
         assert how.margin is not None
         return f"{words}: a difference of {scale * how.margin:g} or more is ruled out."
+    if row["state"] == OPEN and not how.sequential:
+        return f"{words}: not judged before its last seed."
     if said == "not enough data":
         return f"{words}: not enough data{_needed(row, how)}."
     return f"{words}: {(_HELPS | verdicts)[said]}."
@@ -106,7 +106,10 @@ def _progress(result: AblationResult, mains: Sequence[Mapping[str, Any]]) -> str
     done, planned = result.count("complete"), result.n_planned
     over = f"{done} of {planned} runs are done" if not result.is_complete else f"{done} of {planned} planned runs"
     saved = f", {result.n_saved} were not needed" if result.n_saved else ""
-    return f"{said or 'No component is shown to matter'} ({over}{saved})."
+    left = f", {result.count(UNTRAINED)} were not trained" if result.count(UNTRAINED) else ""
+    waits = not result.sequential and not result.is_complete
+    said = said or ("Nothing is judged so far" if waits else "No component is shown to matter")
+    return f"{said} ({over}{saved}{left})."
 
 
 def _s(names: str) -> str:
@@ -130,7 +133,8 @@ def findings_of(result: AblationResult) -> list[Finding]:
     found = [_effect(row) for row in mains if row["verdict"] in ("better", "worse")]
     mixed = [row for row in rows if row["kind"] != "main" and row["verdict"] in ("better", "worse")]
     found += [_interaction(row) for row in mixed]
-    found += _unknown(result, mains) + _failures(result) + _saved(result, mains) + _aliases(result, mains, mixed)
+    found += _unknown(result, mains) + _failures(result) + _stopped(result) + _saved(result, mains)
+    found += _aliases(result, mains, mixed)
     same = [row["factor"] for row in mains if row["same"]]
     if same:
         words = f"Runs with and without {_joined(same)} are exactly the same: it does nothing in this recipe."
@@ -201,6 +205,21 @@ def _failures(result: AblationResult) -> list[Finding]:
             sentence=words,
             evidence={"runs": [f"{row['label']}, seed {row['seed']}" for row in failed[:20]]},
             remedy=remedy,
+        )
+    ]
+
+
+def _stopped(result: AblationResult) -> list[Finding]:
+    left = result.count(UNTRAINED)
+    if not left:
+        return []
+    return [
+        Finding(
+            code="DLS568",
+            severity="warning",
+            sentence=f"It ended before {left} of {result.n_planned} runs were trained.",
+            evidence={"not trained": left},
+            remedy=f"Continue it with dlstudio.ablate(resume={result.name!r}).",
         )
     ]
 

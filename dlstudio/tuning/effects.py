@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dlstudio import stats
 from dlstudio.arrangements import least_spread
 from dlstudio.repetitions import (
     Contrast,
@@ -24,14 +23,14 @@ from dlstudio.repetitions import (
 from dlstudio.tuning.designs import Design, Effect
 from dlstudio.tuning.stopping import chance_to_decide, sequential_contrast, sequential_equivalence_p
 
-__all__ = ["DECIDED", "HOPELESS", "OPEN", "SEEN", "Judging", "estimate", "still_needed"]
+__all__ = ["DECIDED", "HOPELESS", "OPEN", "SEEN", "STOPPED", "Judging", "adjusted", "estimate", "still_needed"]
 
 Array = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
 
-OPEN, DECIDED, HOPELESS, SEEN = "open", "decided", "hopeless", "complete"
+OPEN, DECIDED, HOPELESS, SEEN, STOPPED = "open", "decided", "hopeless", "complete", "stopped"
 """How an effect stands: more seeds will tell; shown, or shown not to matter; the seeds left will hardly show it; all
-seeds are there."""
+seeds are there; it ended before they were."""
 HOPE = 0.1
 """An effect is hopeless below this chance that the seeds that are left decide it."""
 
@@ -42,9 +41,9 @@ class Judging:
 
     Attributes:
         direction: ``"max"`` where more is better.
-        level: of confidence, of all main effects together, and of all interactions.
+        level: of confidence, of each interval; of all verdicts of main effects together, and of all of interactions.
         margin: the largest difference that does not matter; None for none.
-        sequential: whether one may look and stop at any time; else all seeds are judged once, at the end.
+        sequential: whether one may look and stop at any time; else an effect is judged once, when no seed is left.
     """
 
     direction: Direction
@@ -54,7 +53,12 @@ class Judging:
 
 
 def estimate(
-    design: Design, values: Array, pending: Flags, how: Judging, spared: Flags | None = None
+    design: Design,
+    values: Array,
+    pending: Flags,
+    how: Judging,
+    spared: Flags | None = None,
+    untrained: Flags | None = None,
 ) -> list[dict[str, Any]]:
     """Estimate every effect of a design from the values there are.
 
@@ -67,6 +71,7 @@ def estimate(
         pending: bool of that shape: a value may still come.
         how: to judge.
         spared: bool of that shape: not trained, because nothing needed it any more.
+        untrained: bool of that shape: not trained, because all of it was stopped.
 
     Returns:
         A row per effect: ``factor`` (both, of an interaction), ``off, kind, difference, low, high, p_value, p_adjusted,
@@ -75,8 +80,9 @@ def estimate(
     """
     effects = design.effects()
     families = [[one for one in effects if one.is_main], [one for one in effects if not one.is_main]]
-    spared = np.zeros(values.shape, dtype=np.bool_) if spared is None else spared
-    return [row for family in families if family for row in _family(family, values, pending, spared, how)]
+    none = np.zeros(values.shape, dtype=np.bool_)
+    left_out = (none if spared is None else spared, none if untrained is None else untrained)
+    return [row for family in families if family for row in _family(family, values, pending, left_out, how)]
 
 
 def still_needed(design: Design, rows: Sequence[dict[str, Any]]) -> Flags:
@@ -108,33 +114,39 @@ class _Seen:
 
 
 def _family(
-    effects: Sequence[Effect], values: Array, pending: Flags, spared: Flags, how: Judging
+    effects: Sequence[Effect], values: Array, pending: Flags, left_out: tuple[Flags, Flags], how: Judging
 ) -> list[dict[str, Any]]:
     """Judge the effects of a family together."""
     n_planned, m = values.shape[1], len(effects)
     seen = [_see(effect, values, pending, how, m) for effect in effects]
-    p = [math.nan if one.contrast is None else float(one.contrast.p_value) for one in seen]
-    same = [_equivalence(one, n_planned, how) for one in seen]
-    p_adjusted, p_equivalent = _holm(p), _holm(same)
+    judged = [one.contrast is not None and (how.sequential or not one.n_left) for one in seen]
+    p = [
+        float(one.contrast.p_value) if one.contrast and now else math.nan for one, now in zip(seen, judged, strict=True)
+    ]
+    same = [_equivalence(one, n_planned, how) if now else math.nan for one, now in zip(seen, judged, strict=True)]
+    p_adjusted, p_equivalent = adjusted(p, None if how.margin is None else same)
     rows = []
-    for one, adjusted, equivalent in zip(seen, p_adjusted, p_equivalent, strict=True):
+    for one, now, unlikely, equivalent in zip(seen, judged, p_adjusted, p_equivalent, strict=True):
         said = (
             "not enough data"
-            if one.contrast is None
+            if one.contrast is None or not now
             else verdict(
-                one.contrast, adjusted, equivalent, direction=how.direction, level=how.level, margin=how.margin
+                one.contrast, unlikely, equivalent, direction=how.direction, level=how.level, margin=how.margin
             )
         )
-        rows.append(_row(one, adjusted, equivalent, said, how, m))
+        rows.append(_row(one, unlikely, equivalent, said, how, m))
     for row in rows:
         row["state"] = DECIDED if row["verdict"] in ("better", "worse", "equivalent") and how.sequential else OPEN
-    n_open = max(1, sum(row["state"] == OPEN for row in rows))
+    n_open = max(1, sum(row["state"] == OPEN for row in rows)) if how.margin is None else m  # see `adjusted`
+    spared, untrained = left_out
     for one, row in zip(seen, rows, strict=True):
         if row["state"] == DECIDED:
             continue
         if not one.n_left:
-            given_up = one.effect.is_main and spared[one.effect.weights != 0].any()
-            row["state"], row["chance"] = HOPELESS if given_up else SEEN, 0.0
+            used = one.effect.weights != 0
+            given_up = one.effect.is_main and spared[used].any()
+            row["state"] = HOPELESS if given_up else STOPPED if untrained[used].any() else SEEN
+            row["chance"] = 0.0
         elif how.sequential:
             row["chance"] = chance_to_decide(
                 one.differences, n_planned, n_left=one.n_left, step=one.step, level=how.level, n_comparisons=n_open,
@@ -180,11 +192,32 @@ def _equivalence(one: _Seen, n_planned: int, how: Judging) -> float:
     return float(equivalence_p(one.contrast, how.margin))
 
 
-def _holm(p: list[float]) -> list[float]:
-    """Adjust for all hypotheses, those without data so far included."""
-    known = [not math.isnan(one) for one in p]
-    adjusted = stats.holm([one if there else 1.0 for one, there in zip(p, known, strict=True)])
-    return [float(one) if there else math.nan for one, there in zip(adjusted, known, strict=True)]
+def adjusted(p: Sequence[float], same: Sequence[float] | None = None) -> tuple[list[float], list[float]]:
+    """Adjust p-values by Holm's method for all hypotheses together, those without data so far included.
+
+    With a margin an effect has two, that it is nothing and that it is as large as the margin. One of these is true at
+    most, so what is left counts by effects.
+
+    Args:
+        p: that each effect is nothing, NaN without data.
+        same: that each is as large as the margin; None without one.
+
+    Returns:
+        Both adjusted; NaN where they were, and all of the second without a margin.
+
+    References:
+        Shaffer, Modified sequentially rejective multiple test procedures (1986).
+    """
+    asked = np.array([p] if same is None else [p, same])
+    known, m = ~np.isnan(asked), len(p)
+    given, found = np.where(known, asked, 1.0).ravel(), np.empty(asked.size)
+    left, highest = np.full(m, len(asked)), 0.0
+    for at in np.argsort(given, kind="stable"):
+        highest = max(highest, min(1.0, given[at] * int((left > 0).sum())))
+        found[at] = highest
+        left[at % m] -= 1
+    rows = np.where(known, found.reshape(asked.shape), np.nan).tolist()
+    return rows[0], rows[1] if same is not None else [math.nan] * m
 
 
 def _row(one: _Seen, adjusted: float, equivalent: float, said: str, how: Judging, m: int) -> dict[str, Any]:

@@ -6,15 +6,14 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dlstudio.errors import DLStudioError, unknown_name
+from dlstudio.errors import DLStudioError
 from dlstudio.training.fields import describe
 from dlstudio.training.recipe import Recipe
-from dlstudio.tuning.space import changed
+from dlstudio.tuning.paths import changed, check_change
 
 __all__ = ["Factor", "cell_label", "cell_recipe", "read_factors"]
 
 Changes = Mapping[str, Any]
-_NOT_A_FACTOR = ("seed", "name", "variant")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -100,34 +99,15 @@ def cell_label(factors: Sequence[Factor], levels: Sequence[int]) -> str:
 def _check(recipe: Recipe, name: str, changes: Changes) -> None:
     if not changes:
         raise DLStudioError(f"what to change without {name!r}", "nothing", "Name a recipe field and its value.")
-    fields = {field.name: field for field in recipe.schema()}
-    for path in changes:
-        field, *rest = str(path).split(".")
-        if field not in fields:
-            raise unknown_name(
-                "recipe field", path, [*fields, *(f"model_options.{key}" for key in recipe.model_options)]
-            )
-        if field in _NOT_A_FACTOR:
+    for path, value in changes.items():
+        if path == "seed":
             raise DLStudioError("a field that changes what is learned", repr(path), "Seeds are repetitions: seeds=5.")
-        if rest and fields[field].kind != "options":
-            raise DLStudioError("dots only inside options", repr(path), f"Write {field!r} or 'model_options.NAME'.")
-        if field == "model_options" and rest and isinstance(recipe.model, str):
-            _check_option(recipe, rest[0])
+        check_change(recipe, path, value, [changes["model"]] if "model" in changes else ())
     off = changed(recipe, changes)
     same = [path for path in changes if _value(off, path) == _value(recipe, path)]
     if len(same) == len(changes):
         got = ", ".join(f"{path}={_value(recipe, path)!r}" for path in same)
         raise DLStudioError(f"a value without {name!r} that differs", f"{got} already", "Switch it on in the recipe.")
-
-
-def _check_option(recipe: Recipe, option: str) -> None:
-    from dlstudio.models.build import options
-    from dlstudio.training.naming import check_names
-
-    check_names(recipe)
-    known = options(recipe.model)
-    if option not in known:
-        raise unknown_name(f"{recipe.model} option", option, known)
 
 
 def _value(recipe: Recipe, path: str) -> Any:

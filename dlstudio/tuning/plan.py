@@ -5,12 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.study import Study
+from optuna.trial import Trial, TrialState
+
 from dlstudio.runs.folder import read_json, write_json
 from dlstudio.training import job as jobs
 from dlstudio.training.job import Job
 from dlstudio.training.recipe import Recipe
+from dlstudio.tuning.settings import ITEM
+from dlstudio.tuning.steering import item_of
 
-__all__ = ["pack_items", "read_items"]
+__all__ = ["ask_item", "pack_items", "read_items", "write_items"]
 
 _FILE = "items.json"
 
@@ -41,3 +47,25 @@ def read_items(folder: Path) -> list[Recipe]:
     job = jobs.read(folder)
     assert job.config is not None, "a plan was packed with its recipes"
     return list(job.config["recipes"])
+
+
+def ask_item(study: Study, n_items: int) -> Trial | None:
+    """Begin the first recipe of a plan that waits; None where none does.
+
+    Optuna would begin one that is tried again after all others. Estimates that are made seed by seed would wait for it.
+
+    Args:
+        study: of the plan.
+        n_items: recipes in it.
+    """
+    waiting = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+    for found in sorted(waiting, key=lambda trial: item_of(trial) or 0):
+        try:
+            begun = study._storage.set_trial_state_values(found._trial_id, TrialState.RUNNING)
+        except UpdateFinishedTrialError:  # it was cancelled in this moment
+            continue
+        if begun:
+            trial = Trial(study, found._trial_id)
+            trial.suggest_int(ITEM, 0, n_items - 1)
+            return trial
+    return None

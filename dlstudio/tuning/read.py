@@ -74,4 +74,5 @@ def _row(trial: FrozenTrial, space: Space) -> TrialResult:
         reason=attributes.get("reason"),
         violations=violations(trial),
         reports=dict(trial.intermediate_values),
+        data=str(attributes.get("data") or ""),
     )

@@ -189,12 +189,20 @@ class Search:
                 check(fields[name], end)
 
     def stop_trial(self, number: int) -> None:
-        """Stop one trial; it counts as pruned, and the search goes on."""
-        self._files.command("stop_trial", number=self._number(number))
+        """Stop one trial; it counts as pruned, with several metrics as failed, and the search goes on.
+
+        Raises:
+            DLStudioError: there is no such trial, or it has ended.
+        """
+        self._files.command("stop_trial", number=self._unended(number))
 
     def keep_trial(self, number: int) -> None:
-        """Never prune this trial."""
-        self._files.command("keep_trial", number=self._number(number))
+        """Never prune this trial.
+
+        Raises:
+            DLStudioError: there is no such trial, or it has ended.
+        """
+        self._files.command("keep_trial", number=self._unended(number))
 
     def add_workers(self, count: int = 1) -> None:
         """Have more processes train at once.
@@ -206,12 +214,16 @@ class Search:
             raise DLStudioError("a count of 1 or more", repr(count), "Try add_workers(1).")
         self._files.command("add_workers", count=count)
 
-    def _number(self, number: int) -> int:
-        known = {trial.number for trial in self._study.trials()}
+    def _unended(self, number: int) -> int:
+        known = {trial.number: trial.state for trial in self._study.trials()}
         if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
             raise DLStudioError("the number of a trial", repr(number), "See search.trials.")
         if int(number) not in known:
             raise unknown_name("trial", number, map(str, known))
+        if known[int(number)].is_finished():
+            raise DLStudioError(
+                "a trial that has not ended", f"trial {int(number)}, {known[int(number)].name}", "See search.trials."
+            )
         return int(number)
 
     def _must_search(self) -> None:

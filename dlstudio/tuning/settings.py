@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +13,15 @@ from typing import Any
 from dlstudio.errors import DLStudioError
 from dlstudio.runs.folder import RunFolder, read_json, write_json
 from dlstudio.tuning.space import Space
-from dlstudio.tuning.storage import is_url
+from dlstudio.tuning.storage import is_url, without_password
 
-__all__ = ["ITEM", "Settings", "read_settings", "steering_of"]
+__all__ = ["ITEM", "STOPPED", "Settings", "read_settings", "steering_of"]
 
 _FILE, _STEERING = "search.json", "steering.json"
 ITEM = "item"
 """The one parameter of a plan: which of its recipes is trained."""
+STOPPED = "stopped on request"
+"""The reason of a trial that somebody ended: it says nothing about its parameters."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +65,11 @@ class Settings:
         return self.kind == "plan"
 
     @property
+    def is_listed(self) -> bool:
+        """Whether all there is to try is known from the start, so that nothing else is suggested."""
+        return self.is_plan or self.sampler == "grid"
+
+    @property
     def has_lock(self) -> bool:
         """Whether the study is a file, which one process at a time can have to itself; a URL is no such thing."""
         return self.storage is None or not is_url(self.storage)
@@ -74,8 +83,15 @@ class Settings:
         return self.storage or str(folder / "journal.log")
 
     def write(self, folder: Path) -> None:
-        """Write it into a search's folder."""
-        write_json(folder / _FILE, dataclasses.asdict(self))
+        """Write it into a search's folder; a password goes into a file of its owner's, beside all that is shared."""
+        shown = None if self.storage is None else without_password(self.storage)
+        if shown != self.storage:
+            secret = _secret_of(folder)
+            secret.parent.mkdir(mode=0o700, exist_ok=True)
+            descriptor = os.open(secret, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            with os.fdopen(descriptor, "w") as file:
+                json.dump({"storage": self.storage}, file)
+        write_json(folder / _FILE, dataclasses.asdict(self) | {"storage": shown})
 
     def config(self) -> dict[str, Any]:
         """What the search's run has as its settings."""
@@ -83,6 +99,11 @@ class Settings:
         plain["space"] = self.read_space().described()
         plain["storage"] = "shared" if self.storage else "journal"  # a URL may hold a password
         return plain
+
+
+def _secret_of(folder: Path) -> Path:
+    """Outside the run's folder, which is uploaded and served as the artifacts of the run."""
+    return RunFolder(folder).home / "secrets" / f"{folder.name}.json"
 
 
 def read_settings(folder: Path) -> Settings:
@@ -97,7 +118,8 @@ def read_settings(folder: Path) -> Settings:
         raise DLStudioError("a search", f"the run {name!r}, which is none", "Start one with dlstudio.tune(...).")
     tuples = {name: tuple(plain[name]) for name in ("metrics", "directions")}
     constraints = {name: tuple(limits) for name, limits in plain["constraints"].items()}
-    return Settings(**{**plain, **tuples, "constraints": constraints})
+    secret = read_json(_secret_of(folder)) if plain["storage"] is not None else {}
+    return Settings(**{**plain, **tuples, "constraints": constraints, **secret})
 
 
 def is_search(folder: Path) -> bool:

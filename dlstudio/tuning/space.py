@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 from optuna.distributions import (
@@ -19,15 +20,13 @@ from optuna.distributions import (
 )
 
 from dlstudio.errors import DLStudioError, unknown_name
-from dlstudio.training.fields import check, is_json
-from dlstudio.training.naming import check_names
+from dlstudio.training.fields import is_json
 from dlstudio.training.recipe import Recipe
+from dlstudio.tuning.paths import check_apart, check_change, field_of
 
-__all__ = ["Axis", "Space", "changed", "read_space"]
+__all__ = ["Axis", "Space", "read_space"]
 
 _SHAPES = "a list of choices, (low, high) or (low, high, 'log'), or an Optuna distribution"
-_NOT_TUNED = frozenset({"name", "variant", "devices", "strategy", "device"})
-"""Fields that name a run or bind it to a machine."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +61,12 @@ class Axis:
         return self.distribution.high
 
     @property
+    def step(self) -> float | None:
+        """What values of a range are multiples of, counted from its lower end; None where all are allowed."""
+        assert isinstance(self.distribution, FloatDistribution | IntDistribution)
+        return self.distribution.step
+
+    @property
     def choices(self) -> tuple[Any, ...]:
         """What may be chosen; empty for a range."""
         if self.values is not None:
@@ -69,19 +74,33 @@ class Axis:
         return tuple(self.distribution.choices) if isinstance(self.distribution, CategoricalDistribution) else ()
 
     def within(self, low: float, high: float) -> Axis:
-        """Return the axis with other ends.
+        """Return the axis with other ends; where it has a step, with those of its values that lie between them.
 
         Raises:
-            DLStudioError: it is a choice, or the ends are no range.
+            DLStudioError: it is a choice, the ends are no range, or no value lies between them.
         """
         if not self.is_range:
             raise DLStudioError("a parameter with a range", f"the choice {self.name!r}", "Enqueue the values you want.")
         made = _range(self.name, (low, high, *(["log"] if getattr(self.distribution, "log", False) else [])))
         if isinstance(self.distribution, IntDistribution) and not isinstance(made, IntDistribution):
             raise DLStudioError(f"whole numbers for {self.name!r}", f"({low!r}, {high!r})", "Give two whole numbers.")
+        if self.step is not None:
+            low, high = self._on_grid(low, math.ceil), self._on_grid(high, math.floor)
+            if low > high:
+                raise DLStudioError(
+                    f"ends with a value of {self.name!r} between", "none", f"Its step is {self.step:g}."
+                )
         if isinstance(self.distribution, FloatDistribution):
-            made = FloatDistribution(float(low), float(high), log=self.distribution.log)
+            made = FloatDistribution(float(low), float(high), log=self.distribution.log, step=self.distribution.step)
+        elif isinstance(self.distribution, IntDistribution) and not self.distribution.log:
+            made = IntDistribution(int(low), int(high), step=self.distribution.step)
         return dataclasses.replace(self, distribution=made)
+
+    def _on_grid(self, value: float, rounded: Callable[[float], int]) -> float:
+        """The value of a range with a step that is next to another one."""
+        assert self.step is not None
+        n = rounded(round((value - self.low) / self.step, 9))
+        return type(self.low)(Decimal(str(self.low)) + n * Decimal(str(self.step)))  # 0.3, and not 0.30000000000000004
 
     def meaning(self, value: Any) -> Any:
         """What a value that Optuna knows stands for."""
@@ -101,7 +120,7 @@ class Axis:
         """What Optuna calls a value that somebody asks for.
 
         Raises:
-            DLStudioError: it is outside the range, or no choice.
+            DLStudioError: it is outside the range, between its steps, or no choice.
         """
         if not self.is_range:
             for choice, meaning in zip(self.distribution.choices, self.choices, strict=True):  # type: ignore[attr-defined]
@@ -114,6 +133,12 @@ class Axis:
             kind = "a whole number" if whole else "a number"
             raise DLStudioError(
                 f"{self.name} to be {kind} of {self.low:g} to {self.high:g}", repr(value), "Widen the range first."
+            )
+        if self.step is not None and not math.isclose(value, self._on_grid(value, round), rel_tol=1e-9, abs_tol=1e-12):
+            raise DLStudioError(
+                f"{self.name} to be {self.low:g} plus a multiple of {self.step:g}",
+                repr(value),
+                f"Take {self._on_grid(value, round):g}.",
             )
         return int(value) if whole else float(value)
 
@@ -180,33 +205,8 @@ class Space:
 def _words(axis: Axis) -> str:
     if not axis.is_range:
         return "one of " + ", ".join(map(str, axis.choices))
-    return f"{axis.low:g} to {axis.high:g}" + (", log scale" if getattr(axis.distribution, "log", False) else "")
-
-
-def changed(recipe: Recipe, params: Mapping[str, Any]) -> Recipe:
-    """Return a recipe with other values; dotted names reach into options.
-
-    Raises:
-        DLStudioError: a field is unknown or a value out of its range.
-
-    Example:
-        >>> changed(recipe, {"lr": 0.01, "model_options.dropout": 0.2})
-    """
-    whole: dict[str, Any] = {}
-    for name, value in params.items():
-        field, *path = name.split(".")
-        if not path:
-            whole[name] = value
-            continue
-        inside = whole.setdefault(field, _copied(getattr(recipe, field)))
-        for part in path[:-1]:
-            inside = inside.setdefault(part, {})
-        inside[path[-1]] = value
-    return recipe.replace(**whole)
-
-
-def _copied(options: Any) -> Any:
-    return {key: _copied(value) for key, value in options.items()} if isinstance(options, Mapping) else options
+    steps = f" in steps of {axis.step:g}" if axis.step is not None and (axis.step != 1) else ""
+    return f"{axis.low:g} to {axis.high:g}{steps}" + (", log scale" if getattr(axis.distribution, "log", False) else "")
 
 
 def read_space(space: Mapping[str, Any], recipe: Recipe | None) -> Space:
@@ -228,14 +228,17 @@ def read_space(space: Mapping[str, Any], recipe: Recipe | None) -> Space:
         raise DLStudioError(
             "a space of at least one parameter", repr(space), "For example space={'lr': (1e-4, 1e-1, 'log')}."
         )
-    read = Space(axes={name: _axis(name, given) for name, given in space.items()})
+    floats = {field.name for field in Recipe.schema() if field.kind == "float"} if recipe is not None else set()
+    read = Space(axes={name: _axis(name, given, whole=name not in floats) for name, given in space.items()})
     if recipe is not None:
+        check_apart(read.axes)
+        models = read.axes["model"].choices if "model" in read.axes else ()
         for axis in read.axes.values():
-            _check_against(recipe, axis)
+            _check_against(recipe, axis, models)
     return read
 
 
-def _axis(name: object, given: Any) -> Axis:
+def _axis(name: object, given: Any, *, whole: bool) -> Axis:
     if not isinstance(name, str) or not name:
         raise DLStudioError("text as the name of a parameter", repr(name), "Name a field of the recipe.")
     if isinstance(given, CategoricalDistribution):
@@ -245,7 +248,7 @@ def _axis(name: object, given: Any) -> Axis:
     if isinstance(given, list):
         return _choice(name, given)
     if isinstance(given, tuple):
-        return Axis(name=name, distribution=_range(name, given))
+        return Axis(name=name, distribution=_range(name, given, whole=whole))
     raise DLStudioError(f"{_SHAPES} for {name!r}", repr(given), f"For example {name!r}: [1, 2, 4].")
 
 
@@ -269,7 +272,8 @@ def _choice(name: str, choices: list[Any]) -> Axis:
     return Axis(name=name, distribution=CategoricalDistribution(labels), values=tuple(choices))
 
 
-def _range(name: str, given: tuple[Any, ...]) -> BaseDistribution:
+def _range(name: str, given: tuple[Any, ...], *, whole: bool = True) -> BaseDistribution:
+    """Read a range; of whole numbers where both ends are, unless that is not `whole`."""
     low, high, *rest = given if len(given) in (2, 3) else (None, None)
     numbers = all(isinstance(end, int | float) and not isinstance(end, bool) for end in (low, high))
     if not numbers or rest not in ([], ["log"]):
@@ -279,35 +283,20 @@ def _range(name: str, given: tuple[Any, ...]) -> BaseDistribution:
     if not (math.isfinite(low) and math.isfinite(high)) or low > high or (log and low <= 0):
         what = "two finite numbers above 0, the lower one first" if log else "two finite numbers, the lower one first"
         raise DLStudioError(f"{what}, for {name!r}", repr(given), "Correct the range.")
-    if isinstance(low, int) and isinstance(high, int):
+    if whole and isinstance(low, int) and isinstance(high, int):
         return IntDistribution(low, high, log=log)
     return FloatDistribution(float(low), float(high), log=log)
 
 
-def _check_against(recipe: Recipe, axis: Axis) -> None:
+def _check_against(recipe: Recipe, axis: Axis, models: Sequence[Any]) -> None:
     """Try the ends of the range, or every choice, on the recipe itself."""
-    field_name, *path = axis.name.split(".")
-    fields = {field.name: field for field in recipe.schema()}
-    if field_name not in fields:
-        raise unknown_name(
-            "recipe field", axis.name, [*fields, *(f"model_options.{key}" for key in recipe.model_options)]
-        )
-    field = fields[field_name]
-    if path and field.kind != "options":
-        raise DLStudioError(
-            "dots only inside the recipe's options", repr(axis.name), f"Search {field_name!r} or 'model_options.NAME'."
-        )
-    if field_name in _NOT_TUNED:
-        raise DLStudioError("a field that changes what is learned", repr(axis.name), "Set it in the recipe itself.")
-    if path:
-        return
-    if axis.is_range and field.kind not in ("int", "float"):
+    field = field_of(recipe, axis.name)
+    is_option = "." in axis.name
+    if axis.is_range and not is_option and field.kind not in ("int", "float"):
         raise DLStudioError(f"choices for {axis.name!r}, {field.range_text}", "a range", f"Write {axis.name!r}: [...].")
     if axis.is_range and field.kind == "int" and not isinstance(axis.distribution, IntDistribution):
         raise DLStudioError(
             f"whole numbers for {axis.name!r}", f"({axis.low:g}, {axis.high:g})", "Write whole numbers without a point."
         )
     for value in (axis.low, axis.high) if axis.is_range else axis.choices:
-        check(field, value)
-        if field_name in ("data", "model") and isinstance(value, str):
-            check_names(recipe.replace(**{field_name: value}))
+        check_change(recipe, axis.name, value, models)

@@ -13,7 +13,7 @@ from dlstudio.errors import DLStudioError
 from dlstudio.runs.control import Command
 from dlstudio.runs.folder import RunFolder
 from dlstudio.tuning.settings import ITEM, Settings
-from dlstudio.tuning.studies import SharedStudy
+from dlstudio.tuning.studies import SharedStudy, asked_for
 
 __all__ = ["MAX_WORKERS", "Steering", "item_of", "read_command"]
 
@@ -129,7 +129,7 @@ class Steering:
     def _set_range(self, name: str, low: float, high: float) -> str:
         axis = self._settings.read_space().axis(name).within(low, high)
         self._study.share("ranges", {**(self._study.attribute("ranges") or {}), name: [axis.low, axis.high]})
-        return f"{name} is searched from {low:g} to {high:g} from now on"
+        return f"{name} is searched from {axis.low:g} to {axis.high:g} from now on"
 
     def _stop_trial(self, number: int) -> str:
         self._add("stopped", self._existing(number))
@@ -164,5 +164,4 @@ class Steering:
 
 def item_of(trial: FrozenTrial) -> int | None:
     """Which recipe of a plan a trial is about; a waiting one has it among what was enqueued."""
-    params = trial.params or trial.system_attrs.get("fixed_params") or {}
-    return params.get(ITEM)
+    return asked_for(trial).get(ITEM)

@@ -7,10 +7,13 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import random
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 from urllib.parse import urlparse
 
 import optuna
@@ -35,16 +38,23 @@ __all__ = [
     "make_pruner",
     "open_storage",
     "open_study",
+    "patiently",
+    "without_password",
 ]
+
+_T = TypeVar("_T")
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)  # a search speaks through its runs, not on stderr
 
 SAMPLERS: Mapping[str, Mapping[str, Any]] = {
-    "tpe": {"n_startup_trials": 10, "n_ei_candidates": 24, "constant_liar": True},
+    "tpe": {"n_startup_trials": 10, "n_ei_candidates": 24, "group": False, "constant_liar": True},
     "random": {},
     "grid": {},
 }
-"""Every argument that decides what is suggested, so that another default of another Optuna changes nothing."""
+"""Every argument that decides what is suggested, so that another default of another Optuna changes nothing.
+
+That TPE suggests jointly for one metric, and one parameter after the other for several, is said by `Sampler`.
+"""
 PRUNERS: Mapping[str, Mapping[str, Any]] = {
     "median": {"n_startup_trials": 5, "n_warmup_steps": 0, "interval_steps": 1, "n_min_trials": 1},
     "halving": {"min_resource": 1, "reduction_factor": 4, "min_early_stopping_rate": 0, "bootstrap_count": 0},
@@ -116,7 +126,7 @@ def open_storage(storage: str) -> BaseStorage:
         # Every driver fails with exceptions of its own.
         raise DLStudioError(
             "a study storage that can be opened",
-            f"{_without_password(storage)} ({type(error).__name__}: {str(error).splitlines()[0][:200]})",
+            f"{without_password(storage)} ({_in_a_line(error)})",
             "Check the address, that the server runs, and that its driver is installed.",
         ) from error
 
@@ -131,9 +141,47 @@ def _grpc(host: str, port: int) -> BaseStorage:
     return proxy
 
 
-def _without_password(url: str) -> str:
-    password = urlparse(url).password if is_url(url) else None
-    return url.replace(f":{password}@", ":…@") if password else url
+def without_password(storage: str) -> str:
+    """Return a storage as anyone may read it."""
+    if not is_url(storage):
+        return storage
+    password = urlparse(storage).password
+    shown = storage.replace(f":{password}@", ":…@") if password else storage
+    return re.sub(r"(?i)([?&](?:password|passwd|pwd)=)[^&]*", r"\1…", shown)
+
+
+def _in_a_line(error: Exception) -> str:
+    said = str(error).splitlines() or ["it says no more"]
+    return f"{type(error).__name__}: {said[0][:200]}"
+
+
+PATIENCE_S = 60.0
+"""So long a search waits for a storage that is away."""
+_NOT_AWAY = (
+    DLStudioError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError,
+    optuna.exceptions.UpdateFinishedTrialError,
+)  # fmt: skip
+
+
+def patiently(do: Callable[[], _T]) -> _T:
+    """Do something with a storage, again and again while it is away; `do` may have been done in part before.
+
+    Raises:
+        Exception: what the storage raised after `PATIENCE_S` seconds still, or at once what no waiting would mend.
+    """
+    deadline, pause = time.monotonic() + PATIENCE_S, 0.2
+    while True:
+        try:
+            return do()
+        except _NOT_AWAY:
+            raise
+        except Exception as error:
+            # Every storage fails with exceptions of its own.
+            if time.monotonic() > deadline:
+                raise
+            print(f"the study's storage is away, trying again: {_in_a_line(error)}", flush=True)
+            time.sleep(pause * random.uniform(0.5, 1.0))
+            pause = min(2 * pause, 5.0)
 
 
 @contextlib.contextmanager
@@ -170,7 +218,10 @@ class Sampler(BaseSampler):
         """Make the sampler of one trial."""
         digest = hashlib.sha256(f"{self._seed} {trial.number}".encode()).digest()
         seed = int.from_bytes(digest[:4], "big")
-        self._inner = TPESampler(seed=seed, **self._arguments) if self._name == "tpe" else RandomSampler(seed=seed)
+        if self._name == "tpe":
+            self._inner = TPESampler(seed=seed, multivariate=len(study.directions) == 1, **self._arguments)
+        else:
+            self._inner = RandomSampler(seed=seed)
         self._inner.before_trial(study, trial)
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
@@ -220,7 +271,7 @@ def open_study(
     """Open a study, made when it is not there.
 
     Raises:
-        DLStudioError: it cannot be reached, or exists with other directions.
+        DLStudioError: it cannot be reached or written, or exists with other directions.
     """
     opened = open_storage(storage)
     wanted = in_optuna(directions)
@@ -234,8 +285,12 @@ def open_study(
                 pruner=pruner or NopPruner(),
                 load_if_exists=True,
             )
-    except OSError as error:
-        raise DLStudioError("a study storage that can be written", str(error), "Check the disk.") from error
+    except Exception as error:
+        raise DLStudioError(
+            "a study storage that can be written",
+            f"{without_password(storage)} ({_in_a_line(error)})",
+            "Check the disk, or the rights of the database's user.",
+        ) from error
     there = [direction.name.lower() for direction in study.directions]
     if there != wanted:
         raise DLStudioError(

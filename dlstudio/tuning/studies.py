@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import time
 from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime
 from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from dlstudio.errors import DLStudioError
 from dlstudio.runs import process
 from dlstudio.runs.folder import RunFolder
-from dlstudio.tuning.settings import ITEM, Settings
+from dlstudio.runs.values import plain
+from dlstudio.tuning.settings import STOPPED, Settings
 from dlstudio.tuning.storage import asking, open_study
 
-__all__ = ["FIRST_TRIALS", "LOST", "SharedStudy", "counts", "is_hopeless", "violations"]
+__all__ = ["FIRST_TRIALS", "LOST", "SharedStudy", "agree", "asked_for", "counts", "first_failures", "violations"]
 
 LOST = "lost"
 """Attribute of a trial that ended by no fault of its parameters; it is not counted."""
@@ -23,9 +26,9 @@ KILLED = "killed"
 FIRST_TRIALS = 5
 """When so many trials have ended and none well, the search ends too."""
 MAX_ATTEMPTS = 2
-"""A recipe of a plan whose worker was killed is trained so often; the second time it was hardly an accident."""
+"""What was asked for and whose worker was killed is trained so often; the second time it was hardly an accident."""
 UNCLAIMED_S = 60.0
-_CONSTRAINT = "constraints:"
+_SEARCHED = "searched"
 
 
 def counts(trial: FrozenTrial) -> bool:
@@ -33,10 +36,47 @@ def counts(trial: FrozenTrial) -> bool:
     return trial.state != TrialState.WAITING and not trial.user_attrs.get(LOST)
 
 
-def is_hopeless(trials: Sequence[FrozenTrial]) -> bool:
-    """Whether the first trials have ended and none of them well, so that another is not worth its time."""
-    over = [trial for trial in trials if trial.state.is_finished()]
-    return len(over) >= FIRST_TRIALS and all(trial.state == TrialState.FAIL for trial in over)
+def first_failures(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """The first trials that ended, where all that ended have failed by themselves, so that another is not worth it.
+
+    Empty while one has not, and while fewer than `FIRST_TRIALS` have ended.
+    """
+    over = [t for t in trials if t.state.is_finished() and counts(t) and t.user_attrs.get("reason") != STOPPED]
+    hopeless = len(over) >= FIRST_TRIALS and all(trial.state == TrialState.FAIL for trial in over)
+    return sorted(over, key=completed)[:FIRST_TRIALS] if hopeless else []
+
+
+def completed(trial: FrozenTrial) -> Any:
+    """Sorts trials that ended by when they did."""
+    return trial.datetime_complete, trial.number
+
+
+def asked_for(trial: FrozenTrial) -> dict[str, Any]:
+    """The values of a trial as far as they are known: those it has, or those it is to have."""
+    return {**(trial.system_attrs.get("fixed_params") or {}), **trial.params}
+
+
+def agree(study: optuna.Study, searched: Mapping[str, Any]) -> None:
+    """Check that a shared study is searched as it was by whoever began it.
+
+    Args:
+        study: just opened.
+        searched: by name what all who share it must have in common, as values that JSON can hold.
+
+    Raises:
+        DLStudioError: it was begun with another space, metric or recipe, or not by a search of dlstudio.
+    """
+    wanted = json.loads(json.dumps(plain(dict(searched))))
+    if _SEARCHED not in study.user_attrs and not study.get_trials(deepcopy=False):
+        study.set_user_attr(_SEARCHED, wanted)
+    there = study.user_attrs.get(_SEARCHED) or {}
+    other = [name for name in wanted if there.get(name) != wanted[name]]
+    if other:
+        raise DLStudioError(
+            f"the study {study.study_name!r} with the same {' and '.join(other)}",
+            "one that was begun with another" if there else "one that no search of dlstudio has begun",
+            "Choose another name for the search.",
+        )
 
 
 def violations(trial: FrozenTrial) -> dict[str, float]:
@@ -57,14 +97,11 @@ class SharedStudy:
         self._storage = settings.storage_in(folder.path)
         self.study = open_study(self._storage, settings.name, directions=settings.directions or ("min",))
         self._home = folder.home
+        self._unclaimed: dict[int, float] = {}
 
     def trials(self) -> list[FrozenTrial]:
         """All trials, by number; they must not be changed."""
         return self.study.get_trials(deepcopy=False)
-
-    def violations(self, trial: FrozenTrial) -> dict[str, float]:
-        """By how much a trial breaks each constraint."""
-        return violations(trial)
 
     def attribute(self, name: str) -> Any:
         """What is shared under a name with every machine of the study; None where nothing is."""
@@ -77,17 +114,16 @@ class SharedStudy:
     def n_left(self, trials: list[FrozenTrial]) -> int:
         """How many trials are still to begin."""
         waiting = sum(trial.state == TrialState.WAITING for trial in trials)
-        return waiting if self.settings.is_plan else max(waiting, self.settings.n_trials - sum(map(counts, trials)))
+        return waiting if self.settings.is_listed else max(waiting, self.settings.n_trials - sum(map(counts, trials)))
 
     def run_key(self, trial: FrozenTrial) -> str | None:
         """The key of a trial's run."""
         return (trial.user_attrs.get("run") or {}).get("key")
 
-    def is_of(self, trial: FrozenTrial, pids: Collection[int], *, ended: bool = False) -> bool:
-        """Whether a running (or ended) trial is one of some processes of this host."""
+    def is_of(self, trial: FrozenTrial, pids: Collection[int]) -> bool:
+        """Whether a trial that has begun is one of some processes of this host."""
         worker = (trial.user_attrs.get("run") or {}).get("worker") or {}
-        is_theirs = worker.get("pid") in pids and process.is_here(worker)
-        return is_theirs and (trial.state.is_finished() if ended else trial.state == TrialState.RUNNING)
+        return worker.get("pid") in pids and process.is_here(worker)
 
     def was_killed(self, trial: FrozenTrial) -> bool:
         """Whether a trial ended because its process did."""
@@ -96,7 +132,7 @@ class SharedStudy:
     # -- what other processes left behind --------------------------------------------------------------------------
 
     def free_stale(self, how: Mapping[int, str], others: Collection[int]) -> None:
-        """End the trials whose process on this host is gone; a recipe of a plan gets a second attempt.
+        """End the trials whose process on this host is gone; what was asked for gets a second attempt.
 
         Args:
             how: in which way processes ended, by number, where that is known.
@@ -118,24 +154,26 @@ class SharedStudy:
         claim = trial.user_attrs.get("run")
         if claim is not None:
             return process.is_here(claim["worker"]) and not process.is_alive(claim["worker"])
-        # Under the lock of a journal an unclaimed trial is one whose asker is gone; elsewhere only time can tell.
-        begun = trial.datetime_start or datetime.now()
-        return self.settings.has_lock or (datetime.now() - begun).total_seconds() > UNCLAIMED_S
+        # Under the lock of a journal an unclaimed trial is one whose asker is gone; elsewhere only time can tell, and
+        # only that of this process: clocks of other machines are wrong, or of another time zone.
+        since = self._unclaimed.setdefault(trial.number, time.monotonic())
+        return self.settings.has_lock or time.monotonic() - since > UNCLAIMED_S
 
     def _free(self, trial: FrozenTrial, how: Mapping[int, str]) -> None:
         claim = trial.user_attrs.get("run") or {}
         if claim:
             RunFolder(self._home / "runs" / claim["key"]).settle()
         reason = how.get((claim.get("worker") or {}).get("pid", -1), "its worker was killed")
-        again = {name: value for name, value in trial.params.items() if name == ITEM}
+        again = trial.system_attrs.get("fixed_params")
         attempt = int(trial.user_attrs.get("attempt", 1))
+        enqueued = {name: value for name, value in trial.user_attrs.items() if name == "enqueued"}
         with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
             storage = self.study._storage
             for name, value in {"reason": reason, LOST: True, KILLED: True}.items():
                 storage.set_trial_user_attr(trial._trial_id, name, value)
             storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
             if again and attempt < MAX_ATTEMPTS:
-                self.study.enqueue_trial(again, user_attrs={"attempt": attempt + 1})
+                self.study.enqueue_trial(again, user_attrs={**enqueued, "attempt": attempt + 1})
 
     def drop_waiting(self, trial: FrozenTrial, reason: str) -> None:
         """End a trial that has not begun."""

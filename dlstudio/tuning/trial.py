@@ -17,13 +17,14 @@ if TYPE_CHECKING:
     import torch
     from optuna import Trial
 
-__all__ = ["Measured", "TrialRecorder", "is_reported"]
+__all__ = ["NotMeasured", "TrialRecorder", "is_reported"]
 
 MEASURED = ("n_parameters", "wall_s")
-"""What may be optimised and constrained without being logged: the size of the model, and the seconds of the trial."""
+"""What may be optimised and constrained without being logged: the size of a recipe's model, and the seconds of the
+trial."""
 
 
-class Measured(Exception):
+class NotMeasured(Exception):
     """A trial has no value that a study could use; its text says why."""
 
 
@@ -46,7 +47,7 @@ class TrialRecorder(Recorder):
         self._trial, self._settings = trial, settings
         self._last: dict[str, Any] = {}
         self._n_evaluations = 0
-        self._n_epochs: int | None = None
+        self._n_steps: int | None = None
         self._n_parameters: int | None = None
         self._begun = time.monotonic()
         self.pruned: str | None = None
@@ -63,22 +64,25 @@ class TrialRecorder(Recorder):
             raise
         self._last.update(values)
         if len(self._settings.metrics) == 1 and self._settings.metrics[0] in values:
-            self._report(float(values[self._settings.metrics[0]]))
+            self._report(values[self._settings.metrics[0]])
 
     def event(self, kind: str, message: str = "", *, step: int | None = None, **data: Any) -> None:
         """Record an event; the plan of a training loop says how long it is and how large its model."""
         if kind == "plan":
-            self._n_epochs, self._n_parameters = data.get("n_epochs"), data.get("n_params")
+            self._n_steps, self._n_parameters = data.get("n_steps"), data.get("n_params")
         super().event(kind, message, step=step, **data)
 
-    def _report(self, value: float) -> None:
+    def _report(self, logged: float | torch.Tensor) -> None:
         self._n_evaluations += 1
         n = self._n_evaluations
-        if not is_reported(n) or not math.isfinite(value) or self._settings.pruner == "none":
+        if self._settings.pruner == "none" or not is_reported(n):
+            return
+        value = float(logged)  # waits for the device, where it is a tensor
+        if not math.isfinite(value):
             return
         try:
             self._trial.report(value, n)
-            if self._n_epochs is not None and n >= self._n_epochs:
+            if self._n_steps is not None and self._step is not None and self._step >= self._n_steps:
                 return  # it is trained: nothing is saved, and its test metrics would be missing
             prune = self._trial.should_prune() and not self._is_kept()
         except Exception as error:
@@ -98,7 +102,7 @@ class TrialRecorder(Recorder):
         """Return the last value of a metric.
 
         Raises:
-            Measured: it was not logged, or is no finite number.
+            NotMeasured: it was not logged, or is no finite number.
         """
         if name == "wall_s":
             return time.monotonic() - self._begun
@@ -108,17 +112,17 @@ class TrialRecorder(Recorder):
             near = difflib.get_close_matches(name, self._last, n=1, cutoff=0.5)
             logged = ", ".join(sorted(self._last)[:12]) or "nothing"
             hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise Measured(f"it did not log {name!r}, but {logged}{hint}")
+            raise NotMeasured(f"it did not log {name!r}, but {logged}{hint}")
         value = float(self._last[name])
         if not math.isfinite(value):
-            raise Measured(f"{name} was {value}")
+            raise NotMeasured(f"{name} was {value}")
         return value
 
     def violations(self) -> dict[str, float]:
         """By how much each constraint is broken; 0 or less where it holds.
 
         Raises:
-            Measured: one is about a metric that was not logged.
+            NotMeasured: one is about a metric that was not logged.
         """
         found = {}
         for name, (low, high) in self._settings.constraints.items():

@@ -29,6 +29,7 @@ class TrialResult:
         reason: why it has its state, in words, where there is something to say.
         violations: by how much it breaks each constraint; 0 or less where it holds.
         reports: value of the metric by the number of the evaluation.
+        data: fingerprint of the data it was trained on; "" where unknown.
     """
 
     number: int
@@ -41,6 +42,7 @@ class TrialResult:
     reason: str | None
     violations: Mapping[str, float]
     reports: Mapping[int, float]
+    data: str = ""
 
     @property
     def is_feasible(self) -> bool:

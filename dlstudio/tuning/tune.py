@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ from dlstudio.tuning.start import create_folder, start_again, start_coordinator
 __all__ = ["tune"]
 
 N_TRIALS = 20
+MAX_GRID = 10_000
 Limits = Mapping[str, float | tuple[float | None, float | None]]
 
 
@@ -44,8 +46,9 @@ def tune(
     """Search the values with which training goes best, in the background; returns at once.
 
     Afterwards every trial is a run of its own with full telemetry, whose parent is the search. Nothing that happens
-    to this process touches the search; a worker that is killed loses its one trial, and a search that was stopped or
-    killed goes on with ``tune(resume=name)``. Where the recipe's own values lie in the space, they are tried first.
+    to this process touches the search; a worker that is killed loses its one trial (a point of a grid, or one that
+    was enqueued, is tried once more), and a search that was stopped or killed goes on with ``tune(resume=name)``.
+    Where the recipe's own values lie in the space, they are tried first.
 
     Args:
         what: a `Recipe`, or a function ``fn(rec, config)`` that logs the metric and gets the values as `config`.
@@ -53,9 +56,9 @@ def tune(
             third, or an Optuna distribution. Names are recipe fields, or reach into options as
             ``"model_options.dropout"`` does.
         metric: what decides, by its last value (``"best/val/loss"`` for the best epoch's); several of them for a
-            front. ``"n_parameters"`` and ``"wall_s"`` need not be logged.
+            front. ``"wall_s"``, and ``"n_parameters"`` of a recipe, need not be logged.
         direction: ``"min"`` or ``"max"``, one a metric; told by the name when None.
-        n_trials: trials of the study in all, 20 if None; for a grid all its points.
+        n_trials: trials of the study in all, 20 if None; for a grid all its points, 10,000 at most.
         workers: processes that train at once; 1 if None.
         pruner: ``"median"`` ends a trial that falls behind the median of those before it, ``"halving"`` runs a
             successive halving, None lets all of them go on. With several metrics none is pruned.
@@ -75,7 +78,8 @@ def tune(
 
     Raises:
         DLStudioError: the space names an unknown field or a range that the recipe does not allow, the storage cannot
-            be reached, the home cannot be written, or the search to resume is going on.
+            be reached or holds a study of that name that is searched otherwise, the home cannot be written, or the
+            search to resume is going on.
 
     Example:
         >>> search = dls.tune(
@@ -89,6 +93,10 @@ def tune(
             raise DLStudioError(
                 "either something to search or a search to resume", "both", "A resumed search keeps its space."
             )
+        _check_kept(
+            metric=metric, direction=direction, pruner=pruner, sampler=sampler, constraints=constraints, seed=seed,
+            name=name, storage=storage,
+        )  # fmt: skip
         return _resume(resume, n_trials=n_trials, workers=workers, timeout_s=timeout_s)
     settings = _settings(
         what,
@@ -103,17 +111,45 @@ def tune(
         seed=seed,
         timeout_s=timeout_s,
         name=name,
-        storage=None if storage is None else str(storage),
+        storage=storage,
     )
     packed = jobs.pack(Job(recipe=what) if isinstance(what, Recipe) else Job(function=what))
     if settings.storage is not None:
-        from dlstudio.tuning.storage import open_study
-
-        open_study(settings.storage, settings.name, directions=settings.directions)  # fails here rather than later
+        _share(settings, what)
     searched = {"what": what.to_dict()} if isinstance(what, Recipe) else {"what": settings.name}
     folder = create_folder(settings, kind="search", config=settings.config() | searched, tags={})
     packed.write(folder.path)
     return Search(start_coordinator(folder))
+
+
+def _share(settings: Settings, what: Any) -> None:
+    """Open the study that is shared, which fails here rather than later."""
+    from dlstudio.tuning.paths import FIXED
+    from dlstudio.tuning.storage import open_study
+    from dlstudio.tuning.studies import agree
+
+    assert settings.storage is not None
+    study = open_study(settings.storage, settings.name, directions=settings.directions)
+    recipe = what.to_dict() if isinstance(what, Recipe) else {}
+    searched = {
+        "metrics": settings.metrics,
+        "constraints": settings.constraints,
+        "space": settings.space,
+        "recipe": {field: value for field, value in recipe.items() if field not in FIXED},
+    }
+    agree(study, searched)
+
+
+def _check_kept(**given: Any) -> None:
+    """Check that nothing is asked of a search to resume that it would not do."""
+    default = inspect.signature(tune).parameters
+    other = [name for name, value in given.items() if value != default[name].default]
+    if other:
+        raise DLStudioError(
+            "only n_trials, workers and timeout_s for a search to resume",
+            " and ".join(other),
+            "It keeps the rest; start a new search for other settings.",
+        )
 
 
 def _settings(
@@ -130,13 +166,13 @@ def _settings(
     seed: int,
     timeout_s: float | None,
     name: str | None,
-    storage: str | None,
+    storage: str | Path | None,
 ) -> Settings:
-    from dlstudio.tuning.begin import grid_points
+    from dlstudio.tuning.begin import grid_size
     from dlstudio.tuning.space import read_space
-    from dlstudio.tuning.storage import PRUNERS, SAMPLERS, is_url
+    from dlstudio.tuning.storage import PRUNERS, SAMPLERS
 
-    if not isinstance(what, Recipe) and not callable(what):
+    if not isinstance(what, Recipe) and (not callable(what) or isinstance(what, type)):
         raise DLStudioError(
             "a Recipe or a function fn(rec, config)", repr(what), "For example dls.tune(dls.Recipe(), {...})."
         )
@@ -144,17 +180,19 @@ def _settings(
     if recipe is not None:
         check_trainable(recipe)
     read = read_space(space or {}, recipe)
-    metrics = (metric,) if isinstance(metric, str) else tuple(metric)
+    metrics = tuple(metric) if isinstance(metric, list | tuple) else (metric,)
     if not metrics or not all(isinstance(one, str) and one for one in metrics) or len(set(metrics)) < len(metrics):
         raise DLStudioError("the name of a metric, or several", repr(metric), "For example metric='val/auc'.")
-    if sampler not in SAMPLERS:
-        raise unknown_name("sampler", sampler, SAMPLERS)
-    pruner = "none" if pruner is None or len(metrics) > 1 else pruner
-    if pruner not in PRUNERS:
-        raise unknown_name("pruner", pruner, PRUNERS)
+    pruner = "none" if pruner is None else pruner
+    for kind, chosen, known in (("sampler", sampler, SAMPLERS), ("pruner", pruner, PRUNERS)):
+        if not isinstance(chosen, str) or chosen not in known:
+            raise unknown_name(kind, chosen, known)
+    pruner = pruner if len(metrics) == 1 else "none"
+    if constraints is not None and not isinstance(constraints, Mapping):
+        raise DLStudioError("limits by metric", repr(constraints), "For example {'n_parameters': 1e6}.")
+    n_trials = None if n_trials is None else _check_trials(n_trials)
     if sampler == "grid":
-        n_points = len(grid_points(read))
-        n_trials = n_points if n_trials is None else min(n_trials, n_points)
+        n_trials = _in_grid(n_trials, grid_size(read))
     return Settings(
         kind="function" if recipe is None else "recipe",
         name=name or _name_of(what),
@@ -166,11 +204,11 @@ def _settings(
         pruner=pruner,
         pruner_arguments=dict(PRUNERS[pruner]),
         constraints={key: _limits(key, given) for key, given in (constraints or {}).items()},
-        n_trials=_check_trials(N_TRIALS if n_trials is None else n_trials),
+        n_trials=N_TRIALS if n_trials is None else n_trials,
         workers=check_workers(workers),
         timeout_s=_check_timeout(timeout_s),
         seed=_check_seed(seed),
-        storage=storage if storage is None or is_url(storage) else str(Path(storage).expanduser().absolute()),
+        storage=_place(storage),
         device="auto" if recipe is None else recipe.device,
     )
 
@@ -184,9 +222,7 @@ def _name_of(what: Any) -> str:
 
 
 def _directions(metrics: tuple[str, ...], direction: str | Sequence[str] | None) -> tuple[str, ...]:
-    given: Sequence[str | None] = (
-        [direction] * len(metrics) if direction is None or isinstance(direction, str) else list(direction)
-    )
+    given: list[Any] = list(direction) if isinstance(direction, list | tuple) else [direction] * len(metrics)
     if len(given) != len(metrics):
         raise DLStudioError(
             f"{len(metrics)} directions, one a metric", repr(direction), "Give 'min' or 'max' for each."
@@ -204,6 +240,23 @@ def _limits(name: str, given: Any) -> tuple[float | None, float | None]:
         )
     low, high = (None if end is None else float(end) for end in pair)
     return low, high
+
+
+def _place(storage: str | Path | None) -> str | None:
+    from dlstudio.tuning.storage import is_url
+
+    if storage is None:
+        return None
+    if not isinstance(storage, str | Path) or not str(storage):
+        raise DLStudioError("a URL or a path as the storage", repr(storage), "Leave it out for one machine.")
+    return str(storage) if is_url(str(storage)) else str(Path(storage).expanduser().absolute())
+
+
+def _in_grid(n_trials: int | None, n_points: int) -> int:
+    n = n_points if n_trials is None else min(n_trials, n_points)
+    if n > MAX_GRID:
+        raise DLStudioError(f"a grid of at most {MAX_GRID:,} points", f"{n:,}", "Give n_trials, or use 'tpe'.")
+    return n
 
 
 def _check_trials(n_trials: int) -> int:
@@ -229,11 +282,18 @@ def _check_timeout(timeout_s: float | None) -> float | None:
 def _resume(which: str | Search, *, n_trials: int | None, workers: int | None, timeout_s: float | None) -> Search:
     search = open_search(which)
     if isinstance(search, Plan):
-        raise DLStudioError("a search", repr(search), "Continue an ablation with dlstudio.ablate.")
+        raise DLStudioError("a search", repr(search), "Continue an ablation with dlstudio.ablate(resume=name).")
+    from dlstudio.tuning.begin import grid_size
+    from dlstudio.tuning.storage import open_study
+
     settings = read_settings(search.folder)
+    if settings.storage is not None:
+        open_study(settings.storage, settings.name, directions=settings.directions)  # fails here rather than later
     changes: dict[str, Any] = {"timeout_s": _check_timeout(timeout_s)}
     if n_trials is not None:
         changes["n_trials"] = _check_trials(n_trials)
+        if settings.sampler == "grid":
+            changes["n_trials"] = _in_grid(n_trials, grid_size(settings.read_space()))
     if workers is not None:
         changes["workers"] = check_workers(workers)
     return Search(start_again(search.run, dataclasses.replace(settings, **changes)))

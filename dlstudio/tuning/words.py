@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dlstudio.results import Finding
+from dlstudio.tuning.settings import STOPPED
 
 if TYPE_CHECKING:
     from dlstudio.tuning.result import SearchResult
@@ -90,7 +91,8 @@ def _best(result: SearchResult, best: TrialResult) -> str:
 
 def findings_of(result: SearchResult, space: Space) -> tuple[Finding, ...]:
     """Say what is to be minded about a search; `space` has its ranges as they were set last."""
-    found = [_on_test_data(result), _failures(result), *_edges(result, space), _one_seed(result)]
+    found = [_on_test_data(result), _data(result), _epochs(result), _failures(result), *_edges(result, space)]
+    found.append(_one_seed(result))
     return tuple(finding for finding in found if finding is not None)
 
 
@@ -107,9 +109,40 @@ def _on_test_data(result: SearchResult) -> Finding | None:
     )
 
 
+def _data(result: SearchResult) -> Finding | None:
+    by_data: dict[str, list[int]] = {}
+    for row in result.rows:
+        if row.data and row.values:
+            by_data.setdefault(row.data, []).append(row.number)
+    if len(by_data) < 2:
+        return None
+    said = "; ".join(f"{len(numbers)} on {data[:12]}" for data, numbers in list(by_data.items())[:FEW])
+    return Finding(
+        code="DLS525",
+        severity="critical",
+        sentence=f"Not comparable: trials were trained on different data or splits: {said}. A difference between them"
+        " may be one of the data.",
+        evidence={data: tuple(numbers[:20]) for data, numbers in by_data.items()},
+        remedy="Start a new search on one version of the data.",
+    )
+
+
+def _epochs(result: SearchResult) -> Finding | None:
+    found = sorted({row.params["epochs"] for row in result.rows if row.values and "epochs" in row.params})
+    if len(found) < 2:
+        return None
+    return Finding(
+        code="DLS526",
+        severity="info",
+        sentence=f"Trials trained for {found[0]} to {found[-1]} epochs: one that is better may only be trained longer.",
+        evidence={"epochs": tuple(found[:20])},
+        remedy="To judge the other values, give all trials the same epochs.",
+    )
+
+
 def _failures(result: SearchResult) -> Finding | None:
     over = [row for row in result.rows if row.state in ("complete", "pruned", "failed")]
-    failed = [row for row in over if row.state == "failed" and row.reason != "stopped on request"]
+    failed = [row for row in over if row.state == "failed" and row.reason != STOPPED]
     if not failed:
         return None
     return Finding(

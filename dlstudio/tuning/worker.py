@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import random
 import sys
 import time
 import warnings
@@ -17,25 +16,23 @@ from optuna import Trial
 from optuna.trial import TrialState
 
 from dlstudio.runs import process, registrar
-from dlstudio.runs.folder import RunFolder
+from dlstudio.runs.folder import RunFolder, read_json
 from dlstudio.runs.outcome import describe_error
 from dlstudio.runs.values import plain
 from dlstudio.training import job as jobs
 from dlstudio.training.job import Job
 from dlstudio.training.naming import run_name, run_tags
 from dlstudio.training.recipe import Recipe
-from dlstudio.tuning.plan import read_items
-from dlstudio.tuning.settings import ITEM, read_settings, steering_of
-from dlstudio.tuning.space import changed
-from dlstudio.tuning.storage import Sampler, asking, make_pruner, open_study
-from dlstudio.tuning.studies import LOST, counts, is_hopeless
-from dlstudio.tuning.trial import Measured, TrialRecorder
+from dlstudio.tuning.paths import changed
+from dlstudio.tuning.plan import ask_item, read_items
+from dlstudio.tuning.settings import ITEM, STOPPED, read_settings, steering_of
+from dlstudio.tuning.storage import Sampler, asking, make_pruner, open_study, patiently
+from dlstudio.tuning.studies import LOST, counts, first_failures
+from dlstudio.tuning.trial import NotMeasured, TrialRecorder
 
 __all__ = ["Worker", "main"]
 
 WAIT_S = 0.1
-STORAGE_PATIENCE_S = 60.0
-"""So long a finished trial waits for a storage that is away."""
 SHARED_FILES = ("environment.json", "code.diff")
 
 
@@ -91,26 +88,34 @@ class Worker:
             time.sleep(WAIT_S)
 
     def _ask(self, n_trials: int) -> tuple[Trial, RunFolder, Recipe | None] | None:
-        trials = self._study.get_trials(deepcopy=False)
-        waiting = any(trial.state == TrialState.WAITING for trial in trials)
-        if not waiting and (self.settings.is_plan or sum(map(counts, trials)) >= n_trials):
+        trial = patiently(lambda: self._suggested(n_trials))
+        if trial is None:
             return None
-        if not self.settings.is_plan and is_hopeless(trials):
-            return None  # the coordinator ends the search; quick trials would run ahead of it
-        space = self._space.within(self._study.user_attrs.get("ranges") or {})
-        self._sampler.space = space.distributions
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # an enqueued point may lie outside a range narrowed since
-            trial = self._study.ask(space.distributions)
-        if self._is_surplus(trial, n_trials):
+        if patiently(lambda: self._is_surplus(trial, n_trials)):
             self._tell(lambda: self._drop(trial, "asked for by two machines at once"))
             return None
         params = self._space.meanings(trial.params)
         recipe, config, title, tags = self._described(trial.number, params)
         number = {"search": self.name, "parent": self.folder.key, "trial": str(trial.number)}
         files = RunFolder.create(title, kind="trial", config=config, tags={**tags, **number})
-        trial.set_user_attr("run", {"key": files.key, "worker": self._identity})
+        patiently(lambda: trial.set_user_attr("run", {"key": files.key, "worker": self._identity}))
         return trial, files, recipe
+
+    def _suggested(self, n_trials: int) -> Trial | None:
+        """A trial with its values; None where there is none left to begin."""
+        trials = self._study.get_trials(deepcopy=False)
+        waiting = any(trial.state == TrialState.WAITING for trial in trials)
+        if not waiting and (self.settings.is_listed or sum(map(counts, trials)) >= n_trials):
+            return None
+        if not self.settings.is_plan and first_failures(trials):
+            return None  # the coordinator ends the search; quick trials would run ahead of it
+        if self.settings.is_plan:
+            return ask_item(self._study, len(self._items))
+        space = self._space.within(self._study.user_attrs.get("ranges") or {})
+        self._sampler.space = space.distributions
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # an enqueued point may lie outside a range narrowed since
+            return self._study.ask(space.distributions)
 
     def _is_surplus(self, trial: Trial, n_trials: int) -> bool:
         """Whether other machines had filled the study in the moment between counting and asking."""
@@ -165,6 +170,9 @@ class Worker:
                 os.link(self.folder.path / name, files.path / name)
 
     def _conclude(self, trial: Trial, recorder: TrialRecorder, reason: str | None) -> None:
+        fingerprint = read_json(recorder.folder / "data.json").get("fingerprint")
+        if fingerprint:
+            trial.set_user_attr("data", fingerprint)
         if recorder.pruned is not None:
             self._set_reason(trial, recorder.pruned)
             self._study.tell(trial, state=TrialState.PRUNED, skip_if_finished=True)
@@ -179,7 +187,7 @@ class Worker:
                 values = [recorder.measured(name) for name in self.settings.metrics]
                 for name, violation in recorder.violations().items():
                     trial.set_constraint(name, violation)
-            except Measured as error:
+            except NotMeasured as error:
                 self._fail(trial, str(error))
                 return
             self._study.tell(trial, values, skip_if_finished=True)
@@ -187,13 +195,13 @@ class Worker:
     def _conclude_stopped(self, trial: Trial) -> None:
         if steering_of(self.folder.path).get("stopped"):
             # It is not judged, and its parameters wait for the search to be continued.
-            self._drop(trial, "stopped together with the search")
-            self._study.enqueue_trial(dict(trial.params))
+            self._tell(lambda: self._drop(trial, "stopped together with the search"))
+            patiently(lambda: self._study.enqueue_trial(dict(trial.params)))
         elif len(self._study.directions) == 1 and not self.settings.is_plan:
-            self._set_reason(trial, "stopped on request")
+            self._set_reason(trial, STOPPED)
             self._study.tell(trial, state=TrialState.PRUNED, skip_if_finished=True)
         else:
-            self._fail(trial, "stopped on request")
+            self._fail(trial, STOPPED)
 
     def _drop(self, trial: Trial, reason: str) -> None:
         trial.set_user_attr(LOST, True)
@@ -208,20 +216,8 @@ class Worker:
 
     def _tell(self, tell: Callable[[], None]) -> None:
         """Tell the study, with patience for a storage that is away; a trial that another has ended stays as it is."""
-        deadline, pause = time.monotonic() + STORAGE_PATIENCE_S, 0.2
-        while True:
-            try:
-                tell()
-                return
-            except optuna.exceptions.UpdateFinishedTrialError:
-                return
-            except Exception as error:
-                # Every storage fails with exceptions of its own.
-                if time.monotonic() > deadline:
-                    raise
-                print(f"the study could not be told, trying again: {type(error).__name__}: {error}", flush=True)
-                time.sleep(pause * random.uniform(0.5, 1.0))
-                pause = min(2 * pause, 5.0)
+        with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
+            patiently(tell)
 
 
 def _cuda_is_in_use() -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import html
 import threading
 import time
 from collections.abc import Callable
@@ -19,7 +18,7 @@ from dlstudio.summary.words import label
 from dlstudio.tuning.result import SearchResult
 from dlstudio.tuning.search import Search
 from dlstudio.widgets.chart import Chart
-from dlstudio.widgets.markup import complaint, note, paragraphs
+from dlstudio.widgets.markup import complaint, note, standing
 from dlstudio.widgets.point_form import PointForm
 from dlstudio.widgets.sheets import style
 from dlstudio.widgets.trial_curves import TrialCurves
@@ -289,19 +288,8 @@ class Cockpit(widgets.VBox):
 def head(result: SearchResult, state: RunState) -> str:
     """How a search stands, as HTML."""
     over = sum(row.state in ("complete", "pruned", "failed") for row in result.rows)
-    share = min(100.0, 100 * over / max(1, result.n_trials))
-    why = state.reason if state.reason and state.status != "FINISHED" else ""
-    findings = "".join(
-        f'<div class="dls-finding">{html.escape(one.sentence)} <i>{html.escape(one.remedy)}</i></div>'
-        for one in result.findings
-    )
+    why = [state.reason] if state.reason and state.status != "FINISHED" else []
     metrics = " · ".join(trials.spoken(result, at) for at in range(len(result.metrics)))
     about = f"{over:,} of {result.n_trials:,} trials · {metrics}"
-    return (
-        f'<div class="dls-title"><span class="dls-name">{html.escape(result.name)}</span>'
-        f'<span class="dls-status" data-status="{html.escape(state.status)}">{html.escape(state.status)}</span>'
-        f'<span class="dls-what">{html.escape(about)}</span></div>'
-        f'<div class="dls-progress" role="progressbar" aria-label="Trials that are over" aria-valuemin="0"'
-        f' aria-valuemax="100" aria-valuenow="{share:.0f}"><span style="width:{share:.1f}%"></span></div>'
-        f"{paragraphs([why] if why else [])}{paragraphs(result.summary)}{findings}"
-    )
+    share = over / max(1, result.n_trials)
+    return standing(result.name, state.status, about, share, [*why, *result.summary], result.findings)

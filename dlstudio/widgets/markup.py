@@ -10,6 +10,7 @@ from dlstudio.explain.exploring import evidence
 from dlstudio.explain.result import Explanation
 from dlstudio.explain.words import VERDICT_WORDS, method_title, verdict_line
 from dlstudio.figures.tables import Rows
+from dlstudio.results import Finding
 
 __all__ = ["caption", "complaint", "head", "note", "paragraphs", "table"]
 
@@ -28,6 +29,25 @@ def head(explanation: Explanation, name: str) -> str:
         f'<span class="dls-what">{html.escape(about)}</span>'
         f'<span class="dls-verdict" data-verdict="{verdict}">{VERDICT_WORDS[verdict]}</span></div>'
         f'<div class="dls-band" data-verdict="{verdict}">{html.escape(verdict_line(explanation))}{findings}</div>'
+    )
+
+
+def standing(
+    name: str, status: str, about: str, share: float, words: Iterable[str], findings: Iterable[Finding]
+) -> str:
+    """How something that goes on in the background stands: its name and status, its progress from 0 to 1, its words."""
+    percent = min(100.0, 100 * share)
+    told = "".join(
+        f'<div class="dls-finding">{html.escape(one.sentence)} <i>{html.escape(one.remedy)}</i></div>'
+        for one in findings
+    )
+    return (
+        f'<div class="dls-title"><span class="dls-name">{html.escape(name)}</span>'
+        f'<span class="dls-status" data-status="{html.escape(status)}">{html.escape(status)}</span>'
+        f'<span class="dls-what">{html.escape(about)}</span></div>'
+        f'<div class="dls-progress" role="progressbar" aria-label="How far it is" aria-valuemin="0"'
+        f' aria-valuemax="100" aria-valuenow="{percent:.0f}"><span style="width:{percent:.1f}%"></span></div>'
+        f"{paragraphs(words)}{told}"
     )
 
 

@@ -77,17 +77,13 @@ class ParameterField(widgets.VBox):
             self.control.value = "" if value is None else _written(value)
 
     def fill_place(self, value: Any, exact: bool) -> None:
-        """Put in where somebody clicked, on an axis of a picture; what lies outside the range is left out."""
+        """Put in where somebody clicked, on an axis of a picture; outside the range that is its nearest end."""
         if not self.axis.is_range:
             names = [escape(choice) for choice in self.axis.choices]
             if str(value) in names:
                 self.control.value = names.index(str(value))
         elif isinstance(value, int | float) and math.isfinite(value):
-            within = min(max(value, self.axis.low), self.axis.high)
-            if isinstance(self.axis.low, int):
-                self.control.value = str(round(within))
-            else:
-                self.control.value = _written(float(value)) if exact else f"{within:.3g}"
+            self.control.value = _written(_allowed(self.axis, value if exact else float(f"{value:.3g}")))
 
     def ends(self) -> tuple[float, float]:
         """The ends that are asked for; one that is left empty stays as it is.
@@ -174,6 +170,14 @@ def _number(axis: Axis, text: str) -> float:
     except ValueError as error:
         raise DLStudioError(f"a number for {axis.name}", repr(text), f"For example {axis.low:g}.") from error
     return int(value) if isinstance(axis.low, int) and value == int(value) else value
+
+
+def _allowed(axis: Axis, value: float) -> float:
+    """The value of a range that is next to another one."""
+    within = min(max(value, axis.low), axis.high)
+    if axis.step is not None:
+        within = axis.low + axis.step * round((within - axis.low) / axis.step)
+    return round(within) if isinstance(axis.low, int) else float(min(max(within, axis.low), axis.high))
 
 
 def _written(value: Any) -> str:

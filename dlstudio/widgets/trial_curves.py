@@ -56,7 +56,9 @@ class TrialCurves:
         folder = None if row.run is None else self._search.folder.parent / row.run
         if folder is None or not (folder / "run.json").exists():
             return {}  # not begun, or on another machine
-        _, values = Run(RunFolder(folder)).scalars(result.metrics[metric].removeprefix("best/"))
+        run, name = Run(RunFolder(folder)), result.metrics[metric].removeprefix("best/")
+        # Of a number of the run as a whole, and of a trial that has logged nothing so far, there is no curve.
+        values = run.scalars(name)[1] if name in run.keys() else np.empty(0)  # noqa: SIM118 - a method of Run
         kept = np.unique(np.linspace(0, len(values) - 1, min(len(values), MOST_POINTS)).astype(int))
         found = {int(at) + 1: float(values[at]) for at in kept if math.isfinite(values[at])}
         if row.state not in ("running", "waiting"):

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from scipy import stats as reference
 
 import dlstudio as dls
 from dlstudio import results
-from dlstudio.compare.curves import overlay
+from dlstudio.compare.compare import compare
+from dlstudio.compare.curves import overlay, overlay_of
+from dlstudio.compare.gather import gather
+from dlstudio.compare.read_curves import read_curves
+from dlstudio.figures.comparison import curves
 from dlstudio.runs.folder import RunFolder
 from dlstudio.runs.thinned import EVEN, SHOWN, thin, thinned
 from dlstudio.telemetry.writer import TelemetryWriter
@@ -166,6 +172,9 @@ def test_a_run_that_diverged_is_named_and_not_averaged(fresh_home):
     assert found.findings[0].evidence == {"n_runs": 1, "n_of_variant": 2}
     assert found.bands.query("variant == 'A'")["n"].tolist() == [2] * 5 + [1] * 5
     assert found.only(variants=["B"]).findings == ()
+    logged("lost", np.full(10, np.nan), variant="C")
+    lost = overlay(["good", "lost"], "loss")
+    assert [len(trace.x) for trace in curves(lost).data] == [10, 0] and "C" not in lost.summary[1]
 
 
 def test_runs_without_the_scalar_are_left_out_and_a_wrong_name_gets_the_nearest(fresh_home, tmp_path):
@@ -186,13 +195,45 @@ def test_a_comparison_brings_its_variants(fresh_home):
     for seed in range(2):
         for name in ("A", "B"):
             logged(f"{name}{seed}", np.full(5, float(seed)), variant=name)
-    from dlstudio.compare.compare import compare
-
     comparison = compare(None, metric="loss")
     found = overlay(comparison, "loss")
     assert sorted(zip(found.names, found.variants, strict=True)) == [("A0", "A"), ("A1", "A"), ("B0", "B"), ("B1", "B")]
+    logged("A9", np.full(5, 9.0), variant="A").set_status("FAILED", reason="broke")
+    logged("A2", np.full(5, 1.0), variant="A")
+    comparison = compare(None, metric="loss")
+    found = overlay(comparison, "loss")
+    # A band is of the runs that the table is of.
+    assert [found.variants.count(name) for name in "AB"] == [3, 2] and "A9" not in found.names
+    assert [comparison[name].n for name in "AB"] == [3, 2] and dict(found.left_out)["A9"] == "failed: broke"
+    assert found.bands.query("variant == 'A'")["n"].tolist() == [3] * 5
     with pytest.raises(dls.DLStudioError, match="plain values"):
         overlay(compare({"A": [0.1, 0.2], "B": [0.3, 0.4]}, metric="loss"), "loss")
+
+
+def test_an_older_run_of_a_seed_is_in_no_band(fresh_home):
+    for name, seed, value in (("old", 0, 9.0), ("new", 0, 1.0), ("other", 1, 3.0)):
+        folder = logged(name, np.full(5, value), variant="A")
+        info = json.loads((folder.path / "run.json").read_text())
+        (folder.path / "run.json").write_text(json.dumps(info | {"config": {"seed": seed}}))
+    comparison = compare(None, metric="loss")
+    found = overlay(comparison, "loss")
+    assert found.names == ("new", "other") and comparison["A"].n == 2
+    assert found.bands["mean"].tolist() == [comparison["A"].mean] * 5 == [2.0] * 5
+    assert "2 runs of 1 variant" in found.summary[0] and "A 2 (n = 2)" in found.summary[1]
+
+
+def test_curves_that_were_read_serve_every_filter(fresh_home, generator):
+    for at in range(6):
+        logged(f"r{at}", generator.standard_normal(300 if at < 4 else 30), variant="AB"[at % 2])
+    runs = gather(None)[0]
+    read = read_curves(runs, "loss")
+    for few in (runs, runs[4:], runs[1::2]):
+        comparison = compare(few, metric="loss")
+        assert overlay_of(comparison, read, "loss") == overlay(comparison, "loss")
+    short = overlay_of(compare(runs[4:], metric="loss"), read, "loss")
+    assert short.grid.tolist() == list(range(1, 31)), "as fine as if only these had been read"
+    with pytest.raises(dls.DLStudioError, match="'loss'"):
+        overlay_of(compare(runs, metric="loss"), read_curves(runs, "los"), "los")
 
 
 def test_a_run_of_anything_in_mlflow(fresh_home):

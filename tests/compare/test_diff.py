@@ -86,6 +86,14 @@ def test_other_data_are_not_comparable(trained, tmp_path):
     assert finding.code == "DLS501" and finding.evidence["fingerprint"][1] == "f" * 64
 
 
+def test_data_are_known_before_the_first_checkpoint(trained):
+    young = run_of("young", data={"name": "mortgage", "task": "binary", "fingerprint": "f" * 64})
+    diff = diff_runs(trained[0], young)
+    assert diff.findings[0].code == "DLS501" and list(diff.differing("data")) == ["fingerprint"]
+    twin = run_of("twin", data={"name": "mortgage", "task": "binary", "fingerprint": "f" * 64})
+    assert "data" not in diff_runs(young, twin).sections and "data" not in diff_runs(young, twin).unrecorded
+
+
 def test_a_field_that_a_recipe_did_not_have_yet_counts_as_its_default(trained):
     old = run_of("old")
     info = dict(trained[0].info, key=old.key, name="old")

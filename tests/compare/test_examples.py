@@ -12,12 +12,12 @@ import scipy.stats
 from sklearn import metrics
 
 import dlstudio as dls
-from dlstudio.compare.examples import Answers, contrast_rows, mcnemar_p, rows_needed
+from dlstudio.compare.examples import Answers, assess_rows, mcnemar_p, rows_needed
 from dlstudio.compare.metrics import ROW_METRICS, auc_rows, metric_of_rows
 from dlstudio.compare.resampling import resampled
 from dlstudio.errors import DLStudioError
 
-PAIR = [("B", "A")]
+PAIR = ("B", "A")
 RESAMPLING = importlib.import_module("dlstudio.compare.resampling")  # dlstudio.compare is a function
 N_SIMULATED = 2_000
 NOISE = 3 * math.sqrt(0.05 * 0.95 / N_SIMULATED)
@@ -44,7 +44,7 @@ def test_intervals_of_accuracies_cover_and_agree_with_mcnemar(p: float, q: float
         right = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64)
         right[0][:b], right[1][b : b + c] = 1, 1
         given = {"B": Answers(y_pred=right[0]), "A": Answers(y_pred=right[1])}
-        _, (contrast,) = contrast_rows("accuracy", np.ones(n, dtype=np.int64), given, PAIR)
+        contrast = assess_rows("accuracy", np.ones(n, dtype=np.int64), given)[1](*PAIR)
         shown = float(contrast.p_value) <= 0.05
         covered += float(contrast.low) <= p - q <= float(contrast.high)
         rejected += shown
@@ -68,7 +68,8 @@ def test_delong_by_its_definition() -> None:
     error = math.sqrt(s[0, 0] + s[1, 1] - 2 * s[0, 1])
     difference = structural[0][0] - structural[1][0]
     given = {"A": Answers(y_pred=y, y_score=a), "B": Answers(y_pred=y, y_score=b)}
-    assessed, (contrast,) = contrast_rows("val/auc", y, given, PAIR)
+    assessed, contrasted = assess_rows("val/auc", y, given)
+    contrast = contrasted(*PAIR)
     assert contrast.test == "DeLong" and float(contrast.difference) == pytest.approx(difference)
     assert float(contrast.error) == pytest.approx(error)
     assert float(contrast.p_value) == pytest.approx(2 * scipy.stats.norm.sf(abs(difference) / error))
@@ -82,10 +83,8 @@ def test_delong_tells_equal_models_apart_as_often_as_the_level_says() -> None:
         y = np.tile([0, 0, 1], n // 3)
         shared = rng.normal(size=n)
         a, b = (y + shared + rng.normal(size=n) for _ in range(2))
-        _, (contrast,) = contrast_rows(
-            "auc", y, {"A": Answers(y_pred=y, y_score=a), "B": Answers(y_pred=y, y_score=b)}, PAIR
-        )
-        found.append(float(contrast.p_value))
+        _, contrast = assess_rows("auc", y, {"A": Answers(y_pred=y, y_score=a), "B": Answers(y_pred=y, y_score=b)})
+        found.append(float(contrast(*PAIR).p_value))
     assert 0.03 <= np.mean(np.array(found) <= 0.05) <= 0.05 + NOISE
 
 
@@ -146,7 +145,7 @@ def test_rows_needed_have_the_power() -> None:
     rng = np.random.default_rng(6)
     y = rng.normal(size=200)
     given = {"A": Answers(y_pred=y + rng.normal(size=200)), "B": Answers(y_pred=y + rng.normal(0, 0.9, 200))}
-    _, (contrast,) = contrast_rows("mae", y, given, PAIR)
+    contrast = assess_rows("mae", y, given)[1](*PAIR)
     n = rows_needed(contrast, 0.1, 0.95, 1)
     assert n is not None
     spread = float(contrast.spread)
@@ -184,6 +183,13 @@ Y = np.array([0, 1, 1, 0])
     ({"A": Y}, Y, {"metric": "acuracy"}, "'accuracy'"),
     ({"A": Y}, Y, {"metric": "auc"}, "metric of rows"),
     ({"A": [0.1, 0.4, 0.2, 0.3]}, np.array([0, 1, 2, 0]), {}, "3 classes"),
+    ({"A": np.full((4, 2), 0.5)}, np.array([0, 1, 2, 0]), {}, "2 columns for 0, 1, 2"),
+    ({"A": np.full((4, 3), 0.3)}, np.array([1, 2, 3, 1]), {}, "3 columns for 1, 2, 3"),
+    ({"A": np.full((4, 2), 0.5)}, np.array([-1, 1, 1, -1]), {}, "2 columns for -1, 1"),
+    ({"A": np.full((4, 3), 0.3)}, np.array(["a", "c", "c", "a"]), {}, "3 columns for a, c"),
+    ({"A": np.full((4, 3), 0.3), "B": np.full((4, 2), 0.5)}, Y, {}, "2 or 3 columns"),
+    ({"A": np.full((4, 3), 0.3), "B": [0, 1, 5, 0]}, Y, {"metric": "accuracy"}, "3 columns for 0, 1, 5"),
+    ({"A": [0.1, 2.2, 0.3, 1.4]}, Y, {}, "name a metric such as 'mae'"),
 ])  # fmt: skip
 def test_what_cannot_be_compared_is_refused(
     what: object, y_true: object, options: dict[str, object], complaint: str
@@ -214,7 +220,7 @@ def test_the_tail_tells_equal_models_apart_as_often_as_the_level_says(monkeypatc
         y = rng.integers(0, 2, n)
         a, b = (np.where(rng.random(n) < 0.8, y, 1 - y) for _ in range(2))
         given = {"A": Answers(y_pred=a), "B": Answers(y_pred=b)}
-        _, (contrast,) = contrast_rows("f1", y, given, PAIR, seed=seed)
+        contrast = assess_rows("f1", y, given, seed=seed)[1](*PAIR)
         assert contrast.test == "bootstrap error of 50 draws"
         found.append(float(contrast.p_value))
         covered.append(float(contrast.low) <= 0 <= float(contrast.high))
@@ -267,3 +273,85 @@ def test_rows_of_one_class_have_no_area_under_the_curve() -> None:
     scores = np.random.default_rng(13).random(20)
     with pytest.raises(DLStudioError, match="20 of one class"):
         dls.compare({"A": scores, "B": 1 - scores}, y_true=np.ones(20, dtype=np.int64), metric="auc")
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "log_loss", "brier", "auc", "f1"])
+@pytest.mark.parametrize("kind", [np.int64, np.float64])
+def test_rows_without_one_of_the_classes_are_scored_by_their_columns(metric: str, kind: type) -> None:
+    rng = np.random.default_rng(14)
+    y = np.repeat([0, 2], 50)
+    scores = rng.dirichlet([1, 1, 1], 100) * 0.4 + 0.6 * np.eye(3)[np.where(rng.random(100) < 0.8, y, 1)]
+    expected = {
+        "accuracy": metrics.accuracy_score(y, scores.argmax(axis=1)),
+        "log_loss": metrics.log_loss(y, scores, labels=[0, 1, 2]),
+        "brier": ((scores - np.eye(3)[y]) ** 2).sum(axis=1).mean(),
+        "auc": (metrics.roc_auc_score(y == 0, scores[:, 0]) + metrics.roc_auc_score(y == 2, scores[:, 2])) / 2,
+        "f1": metrics.f1_score(y, scores.argmax(axis=1), average="macro"),
+    }[metric]
+    c = dls.compare({"A": scores, "B": scores[:, [2, 1, 0]]}, y_true=y.astype(kind), metric=metric)
+    assert c["A"].mean == pytest.approx(expected)
+
+
+def test_columns_stand_for_texts_in_their_order() -> None:
+    named = np.array(["b", "a", "c", "b"])
+    c = dls.compare({"A": np.eye(3)[[1, 0, 2, 1]]}, y_true=named, metric="accuracy")
+    assert c["A"].mean == 1
+
+
+def test_a_function_may_measure_whole_quantities() -> None:
+    rng = np.random.default_rng(15)
+    y = rng.poisson(5, 100)
+
+    def mean_absolute(y_true: np.ndarray, y_pred: np.ndarray) -> float:
+        return float(np.abs(y_true - y_pred).mean())
+
+    given = {"A": y + rng.normal(size=100), "B": y + rng.normal(0, 2, 100)}
+    c = dls.compare(given, y_true=y, metric=mean_absolute, direction="min")
+    assert c["A"].mean == pytest.approx(np.abs(given["A"] - y).mean()) and c.best == "A"
+    fives = dls.compare({"A": np.roll(5 * y, 1)}, y_true=5 * y, metric=mean_absolute, direction="min")
+    assert fives["A"].mean == pytest.approx(5 * np.abs(np.roll(y, 1) - y).mean())  # of the numbers, not of places
+
+
+def test_of_very_many_models_the_best_is_compared_with_all() -> None:
+    rng = np.random.default_rng(16)
+    y = rng.normal(size=200)
+    given = {f"m{k}": y + rng.normal(0, 1, 200) for k in range(55)}
+    given["good"] = y + rng.normal(0, 0.1, 200)
+    c = dls.compare(given, y_true=y, metric="mae")  # of which less is better, and the last given has least
+    assert {pair.reference for pair in c.comparisons} == {"good"} and len(c.comparisons) == 55
+    assert c.best == c.ranked[0].name == "good"
+    assert any("those with the best mean, good," in finding.sentence for finding in c.findings)
+
+
+@pytest.mark.parametrize("metric", ["auc", "brier", "log_loss", "accuracy", "f1"])
+def test_models_that_do_not_differ_are_equivalent(metric: str) -> None:
+    rng = np.random.default_rng(17)
+    y, score = rng.integers(0, 2, 400), rng.random(400)
+    other = score**2 if metric == "auc" else score  # which ranks all rows alike
+    pair = dls.compare({"A": score, "B": other}, y_true=y, metric=metric, margin=0.01).comparisons[0]
+    assert pair.verdict == "equivalent" and pair.p_equivalent <= 0.05 and "more" not in pair.sentence
+    without = dls.compare({"A": score, "B": other}, y_true=y, metric=metric).comparisons[0]
+    assert without.verdict == "no difference shown" and "more" not in without.sentence
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "f1", "auc"])
+def test_a_few_rows_on_which_none_errs_show_no_equivalence(metric: str) -> None:
+    y = np.tile([0, 1], 10)
+    one, other = (np.where(y, 0.9, 0.1) + 0.001 * k * np.arange(20) for k in (1, -1))
+    pair = dls.compare({"A": one, "B": other}, y_true=y, metric=metric, margin=0.01).comparisons[0]
+    assert pair.verdict == "not enough data" and pair.p_equivalent > 0.05
+
+
+def test_counted_draws_tell_equal_models_apart_as_often_as_the_level_says() -> None:
+    rng = np.random.default_rng(18)
+    n, n_simulated = 100, 500
+    y, found, covered = np.tile([0, 1], n // 2), [], []
+    for seed in range(n_simulated):
+        a, b = (np.where(rng.random(n) < 0.8, y, 1 - y) for _ in range(2))
+        given = {"A": Answers(y_pred=a), "B": Answers(y_pred=b)}
+        contrast = assess_rows("f1", y, given, seed=seed)[1](*PAIR)
+        assert contrast.test == "paired bootstrap"
+        found.append(float(contrast.p_value))
+        covered.append(float(contrast.low) <= 0 <= float(contrast.high))
+    assert np.mean(np.array(found) <= 0.05) <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / n_simulated)
+    assert 0.93 <= np.mean(covered) <= 0.97

@@ -69,17 +69,13 @@ def test_objectives_may_be_numbers_as_text_as_mlflow_has_them():
     assert pareto(frame, {"depth": "min", "auc": "max"}).members == ("p", "q")
 
 
-def test_a_comparison_is_compared_by_its_variants(monkeypatch):
-    from dlstudio.compare.result import Comparison
-
-    runs = pd.DataFrame(
-        {
-            "name": ["r1", "r2", "r3"], "key": ["k1", "k2", "k3"], "variant": ["A", "A", "B"],
-            "value": [0.7, 0.9, 0.75], "val/auc": [0.7, 0.9, 0.75], "measures.latency_ms": [2.0, 4.0, 5.0],
-        }
-    )  # fmt: skip
-    monkeypatch.setattr(Comparison, "runs", runs)
-    c = compare({"A": [0.7, 0.9], "B": [0.75, 0.75]}, metric="val/auc")
+def test_a_comparison_is_compared_by_its_variants():
+    c = compare({"A": [0.7, 0.9], "B": [0.75]}, metric="val/auc")
+    records = tuple(
+        {**record, "key": f"k{k}", "metrics": {"val/auc": record["value"]}, "measures": {"latency_ms": ms}}
+        for k, (record, ms) in enumerate(zip(c.run_records, (2.0, 4.0, 5.0), strict=True), start=1)
+    )
+    c = dataclasses.replace(c, run_records=records)
     objectives = {"val/auc": "max", "latency_ms": "min"}
     front = pareto(c, objectives)
     assert front.names == ("A", "B") and front.members == ("A",)

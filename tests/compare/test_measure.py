@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
+
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -49,7 +53,7 @@ def test_a_run_is_measured_and_the_result_kept(run):
     assert 0 < found.latency_ms <= found.latency_p95_ms and 0 < found.batch_latency_ms <= found.batch_latency_p95_ms
     assert found.rows_per_s == pytest.approx(32e3 / found.batch_latency_ms)
     assert found.peak_mib > found.size_mib
-    assert kept(run, "measures", Measures) == found
+    assert kept(run, "measures", Measures) == dataclasses.replace(found, found={})
     assert all(torch.equal(weight, before[name]) for name, weight in dls.load_model(run).state_dict().items())
     frame = found.frame().set_index("measure")["value"]
     assert frame["n_parameters"] == found.n_parameters and len(found.summary) >= 3
@@ -71,6 +75,32 @@ def test_comparisons_find_the_measures(run):
 
     found = measure(run)
     assert gather([run])[0][0].measures["latency_ms"] == found.latency_ms
+
+
+def test_an_audit_after_the_measuring_counts(run):
+    """What results say is read when runs are gathered; only costs are kept with the run."""
+    from dlstudio.compare.gather import gather
+
+    measure(run)
+    calibration = dls.assess_calibration(run)
+    assert gather([run])[0][0].measures["calibration_error"] == calibration.ece
+    errors = calibration.tables["errors"]
+    tables = {**calibration.tables, "errors": {**errors, "ece": np.full_like(errors["ece"], 0.25)}}
+    again = results.save(dataclasses.replace(calibration, tables=tables), run.folder / "results", "calibration")
+    assert gather([run])[0][0].measures["calibration_error"] == 0.25
+    best = (run.folder / "checkpoints" / "best.pt").stat().st_mtime
+    os.utime(again, (best - 10, best - 10))
+    assert "calibration_error" not in gather([run])[0][0].measures, "that was another model"
+    again.unlink()
+    assert kept(run, "measures", Measures).found == {}
+
+
+def test_what_cannot_be_kept_is_returned(run, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(results, "_replace", full)
+    assert measure(run).latency_ms > 0
 
 
 def test_a_module_of_ones_own(fresh_home):

@@ -119,6 +119,13 @@ def test_looking_early_costs_rows_and_that_is_said():
     assert "costs rows" in plan.summary[-1] and "below 80 %" in plan.summary[-1]
 
 
+def test_numbers_of_numpy_are_numbers():
+    plain = plan_ab_test(baseline=0.25, n=5000, power=0.75)
+    assert plan_ab_test(baseline=np.float32(0.25), n=np.int64(5000), power=np.float32(0.75)) == plain
+    once = monitor_ab_test(10, 100, 30, 100, n_expected=5000, margin=0.25)
+    assert monitor_ab_test(10, 100, 30, 100, n_expected=np.int64(5000), margin=np.float32(0.25)) == once
+
+
 def test_words_and_round_trip(tmp_path):
     plan = plan_ab_test(baseline=0.1, effect=0.02)
     assert "3,841 rows" in plan.summary[0] and "from 10 % to 12 %" in plan.summary[0]
@@ -136,6 +143,9 @@ def test_words_and_round_trip(tmp_path):
         ({"effect": 0.1}, "baseline between"),
         ({"baseline": 0.9, "effect": 0.2}, "end between"),
         ({"baseline": 0.1, "effect": 0.0}, "other than 0"),
+        ({"baseline": 0.1, "effect": float("nan")}, "other than 0"),
+        ({"baseline": 0.1, "n": True}, "2 rows"),
+        ({"baseline": 0.1, "n": 50.0}, "2 rows"),
         ({"baseline": 0.1, "effect": 0.1, "power": 0.01}, "power above"),
         ({"baseline": 0.1, "effect": 0.1, "level": 95}, "level"),
         ({"baseline": 0.1, "effect": "2%"}, "effect as a number, but got '2%'"),

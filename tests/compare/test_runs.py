@@ -6,7 +6,6 @@ import json
 import math
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,34 +16,7 @@ import dlstudio as dls
 from dlstudio.compare.variants import group, seed_of
 from dlstudio.errors import DLStudioError
 from dlstudio.runs.run import Run
-
-Write = Callable[..., str]
-
-
-@pytest.fixture
-def write(fresh_home: Path) -> Write:
-    """Writes the small files of a run."""
-    (fresh_home / "active").mkdir(parents=True)
-    made: list[str] = []
-
-    def write(
-        name: str, metrics: dict[str, float] | None = None, *, status: str = "FINISHED", fingerprint: str = "d1",
-        step: int = 100, tags: dict[str, str] | None = None, measures: dict[str, float] | None = None, **config: Any,
-    ) -> str:  # fmt: skip
-        key = f"run-{len(made):04d}"
-        folder = fresh_home / "runs" / key
-        (folder / "results").mkdir(parents=True)
-        info = {"name": name, "key": key, "created": 1e9 + len(made), "config": config, "tags": tags or {}}
-        (folder / "run.json").write_text(json.dumps(info))
-        state = {"status": status, "step": step, "latest": metrics or {}, "reason": None}
-        (folder / "status.json").write_text(json.dumps(state))
-        (folder / "data.json").write_text(json.dumps({"name": "mortgage", "fingerprint": fingerprint}))
-        if measures:
-            (folder / "results" / "measures.json").write_text(json.dumps({"fields": measures}))
-        made.append(key)
-        return key
-
-    return write
+from tests.compare.conftest import Write
 
 
 def two_variants(write: Write, n: int = 7, **options: Any) -> None:
@@ -158,6 +130,44 @@ def test_runs_may_be_mapped_by_their_names(write: Write) -> None:
     c = dls.compare(names, metric="val/auc")
     handles = {v: [dls.open_run(name) for name in several] for v, several in names.items()}
     assert c == dls.compare(handles, metric="val/auc") and c["wide"].seeds == (0, 1, 2)
+    assert c == dls.compare({v: iter(several) for v, several in handles.items()}, metric="val/auc")
+    alone = dls.compare({"narrow": "narrow-s1", "wide": "wide-s1"}, metric="val/auc")
+    assert alone["wide"].seeds == (1,) and alone["narrow"].values == c["narrow"].values[1:2]
+    with pytest.raises(DLStudioError, match="Did you mean 'wide-s1'"):
+        dls.compare({"narrow": "narrow-s1", "wide": "wide-s1x"}, metric="val/auc")
+
+
+def test_runs_that_are_mapped_lose_none_and_hide_nothing(write: Write) -> None:
+    names: dict[str, list[str]] = {"relu": [], "gelu": []}
+    for act, several in names.items():
+        for lr in (0.001, 0.01):
+            for seed in range(2):
+                several.append(f"{act}-{lr}-{seed}")
+                write(several[-1], {"val/auc": 0.8 + lr + seed / 100}, seed=seed, lr=lr, act=act)
+    c = dls.compare(names, metric="val/auc")
+    by = dls.compare(metric="val/auc", by="act")
+    assert [v.n for v in c.variants] == [4, 4] and not c.left_out and c["relu"].mixed == ("lr",)
+    assert [v.values for v in c.variants] == [v.values for v in by.variants]
+    assert {finding.code for finding in c.findings} == {finding.code for finding in by.findings} == {"DLS506"}
+
+
+@pytest.mark.parametrize("metric", ["best/val/loss", "train/loss", "loss", "latency_ms"])
+def test_what_is_no_metric_of_stored_rows_is_compared_as_it_was_logged(write: Write, metric: str) -> None:
+    for lr in (0.001, 0.01):
+        write(f"r{lr}", {metric: 7 + lr}, seed=0, lr=lr)
+    c = dls.compare(metric=metric)
+    assert c.metric == metric and c.pairing == "none" and [v.mean for v in c.variants] == [7.001, 7.01]
+    assert "DLS508" not in {finding.code for finding in c.findings}
+
+
+def test_only_rows_whose_predictions_are_stored_can_be_asked_for(write: Write) -> None:
+    write("one", {"train/loss": 0.5, "val/loss": 0.5}, seed=0, lr=0.1)
+    write("two", {"train/loss": 0.4, "val/loss": 0.4}, seed=0, lr=0.2)
+    for metric in ("train/loss", "best/val/loss"):
+        with pytest.raises(DLStudioError, match="Try metric='test/loss'"):
+            dls.compare(metric=metric, by="example")
+    notes = [one.sentence for one in dls.compare(metric="val/loss").findings if one.code == "DLS508"]
+    assert len(notes) == 1 and "not compared row by row, which takes a run that stored its predictions" in notes[0]
 
 
 def test_a_timer_does_not_decide_between_equals(write: Write) -> None:
@@ -272,6 +282,7 @@ def test_one_run_each_is_compared_by_its_rows(trained: dict[str, Run]) -> None:
     bare = dls.compare(pair, metric="auc", by="example")  # no run logged "auc"; its predictions give it
     assert bare.variants[0].mean == pytest.approx(c["lr=0.001"].mean) and not bare.left_out
     assert bare.runs["value"].tolist() == pytest.approx([v.mean for v in bare.variants])
+    assert bare.metric == "test/auc" and bare.split == "test"
     named = dls.compare(pair, metric="val/accuracy", by="example")
     assert [v.name for v in named.variants] == ["one-lr", "other-lr"] and named.comparisons[0].test == "McNemar"
     assert trained["one-lr"].folder.joinpath("data.json").exists()

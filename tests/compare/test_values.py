@@ -15,19 +15,11 @@ from dlstudio.compare.result import Comparison
 from dlstudio.errors import DLStudioError
 from dlstudio.repetitions import VERDICTS
 from dlstudio.training.directions import direction_of
+from tests.compare.conftest import A
 
-A = [0.800, 0.790, 0.811, 0.805, 0.796, 0.808, 0.803]
 COLUMNS = [
     "variant", "reference", "difference", "low", "high", "p_value", "p_adjusted", "effect_size", "n", "verdict"
 ]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def three() -> Comparison:
-    rng = np.random.default_rng(0)
-    b = [value + 0.03 + rng.normal(0, 0.003) for value in A]
-    c = [value + rng.normal(0, 0.003) for value in A]
-    return dls.compare({"A": A, "B": b, "C": c}, metric="val/auc", margin=0.01)
 
 
 def test_the_table_has_the_columns_it_promises(three: Comparison) -> None:
@@ -108,9 +100,40 @@ def test_pairing_finds_what_seeds_hide() -> None:
     assert paired.best == "B" and apart.pairing == "none" and apart.best is None
 
 
+def test_every_pair_is_paired_by_its_own_seeds() -> None:
+    hard = np.random.default_rng(4).normal(0, 0.1, 8)
+    a, b = dict(enumerate(0.7 + hard)), dict(enumerate(0.71 + hard + 0.001 * np.cos(np.arange(8))))
+    alone = dls.compare({"A": a, "B": b}, metric="accuracy").comparisons[0]
+    c = dls.compare({"A": a, "B": b, "C": {100 + s: 0.6 + 0.01 * s for s in range(8)}}, metric="accuracy")
+    pair, other = c.pair("B", "A"), c.pair("C", "A")
+    assert pair is not None and other is not None and c.pairing == "seed"
+    assert (pair.p_value, pair.low, pair.test) == (alone.p_value, alone.low, "paired permutation")
+    assert pair.verdict == "better" and other.test == "permutation"
+    assert other.difference == pytest.approx(c["C"].mean - c["A"].mean)
+    notes = [finding.sentence for finding in c.findings if finding.code == "DLS508"]
+    assert len(notes) == 1 and "C with A and C with B" in notes[0]
+
+
+def test_generators_are_as_good_as_lists() -> None:
+    several = {"A": A, "B": A[:5], "C": A[:6]}
+    c = dls.compare({name: (value for value in values) for name, values in several.items()}, metric="accuracy")
+    assert c == dls.compare(several, metric="accuracy") and c.pairing == "none" and c["B"].n == 5
+
+
+def test_seeds_are_whole_numbers_only_where_nothing_is_lost() -> None:
+    c = dls.compare({"A": {0.1: 0.8, 0.2: 0.81, 0.3: 0.79, 4.0: 0.8, "5": 0.8, "06": 0.8}}, metric="accuracy")
+    assert c["A"].seeds == ("0.1", "0.2", "0.3", 4, 5, "06") and c["A"].n == 6
+
+
+@pytest.mark.parametrize(("margin", "level"), [(np.float32(0.01), 0.95), (1, np.float64(0.9)), (np.int64(1), 0.95)])
+def test_numbers_of_any_kind_are_options(margin: float, level: float) -> None:
+    c = dls.compare({"A": A, "B": A}, metric="accuracy", margin=margin, level=level)
+    assert c.margin == pytest.approx(float(margin)) and type(c.margin) is float and type(c.level) is float
+
+
 def test_different_lengths_are_compared_unpaired() -> None:
     c = dls.compare({"A": A, "B": A[:5]}, metric="accuracy")
-    assert c.pairing == "none" and c.comparisons[0].test == "Welch t" and c.comparisons[0].n_reference == 7
+    assert c.pairing == "none" and c.comparisons[0].test == "permutation" and c.comparisons[0].n_reference == 7
     assert any("different numbers of values" in finding.sentence for finding in c.findings)
 
 
@@ -181,6 +204,10 @@ def test_equal_variants_are_rarely_told_apart_through_the_whole_door() -> None:
     ({"A": A, "B": A}, {"metric": "foo", "direction": "mxa"}, "'max'"),
     ({"A": A, "Best": A}, {"reference": "Bets", "metric": "auc"}, "'Best'"),
     ({"A": A}, {"value": "lats"}, "'last'"),
+    ({"A": A}, {"level": "0.95"}, "between 0 and 1"),
+    ({"A": A}, {"margin": "0.1"}, "margin above 0"),
+    ({"A": A}, {"by": ["lr", "depth"]}, "one setting or tag"),
+    ({"A": {1: 0.8, "1": 0.9}}, {}, "seeds of 'A' that differ"),
     ({"A": A}, {"metric": max}, "y_true"),
     (3, {}, "MLflow ids"),
     ([3], {}, "MLflow ids"),
@@ -188,34 +215,6 @@ def test_equal_variants_are_rarely_told_apart_through_the_whole_door() -> None:
 def test_what_cannot_be_compared_is_refused(what: object, options: dict, complaint: str) -> None:
     with pytest.raises(DLStudioError, match=complaint):
         dls.compare(what, **options)
-
-
-def test_recommending_what_is_shown(three: Comparison) -> None:
-    r = three.recommend()
-    assert r.variant == "B" and r.is_shown and r.undecided == () and "shown to be better" in r.sentence
-    assert any("B is better than A" in sentence for sentence in r.evidence)
-
-
-def test_recommending_does_not_claim_what_is_not_shown() -> None:
-    c = dls.compare({"A": A, "B": [value + 0.0005 * (-1) ** k for k, value in enumerate(A)]}, metric="auc")
-    r = c.recommend()
-    assert not r.is_shown and r.variant in ("A", "B") and "may be chance" in r.sentence
-    assert "best" not in r.sentence.replace("best mean", "")
-    assert any("margin" in sentence for sentence in r.would_change)
-
-
-@pytest.mark.parametrize("limit", ["0.5", None, (1, 2, 3), (5, 1), math.nan])
-def test_a_limit_is_a_number(three: Comparison, limit: object) -> None:
-    if limit in ("0.5", None):  # text that is a number is one; no limit excludes nobody
-        assert three.recommend({"val/auc": limit}).variant == "B"
-        return
-    with pytest.raises(DLStudioError, match="limit of 'val/auc'"):
-        three.recommend({"val/auc": limit})
-
-
-def test_an_unknown_quantity_is_refused(three: Comparison) -> None:
-    with pytest.raises(DLStudioError, match="'val/auc'"):
-        three.recommend({"val/acu": 1})
 
 
 def test_seeds_that_share_an_effect_do_not_hide_a_difference() -> None:
@@ -228,6 +227,10 @@ def test_seeds_that_share_an_effect_do_not_hide_a_difference() -> None:
 def test_equal_differences_are_taken_to_scatter_and_it_is_said() -> None:
     c = dls.compare({"A": [0.80, 0.82, 0.85], "B": [0.81, 0.83, 0.86]}, metric="accuracy")
     assert c.comparisons[0].p_value > 0.05 and "taken to scatter by 0.01" in c.comparisons[0].sentence
+    a = [0.80, 0.82, 0.85, 0.81, 0.83, 0.86]
+    exact = dls.compare({"A": a, "B": [value + 0.01 for value in a]}, metric="accuracy").comparisons[0]
+    assert exact.test == "paired permutation" and exact.p_value == pytest.approx(2 / 2**6)
+    assert "taken to scatter" not in exact.sentence
 
 
 def test_only_pairs_that_can_be_tested_are_adjusted_for() -> None:

@@ -27,6 +27,8 @@ from dlstudio.figures import comparison as figures
 from dlstudio.figures import tables
 from dlstudio.figures.answers import KINDS
 from dlstudio.results import Result
+from dlstudio.runs import process
+from dlstudio.runs.folder import RunFolder
 from dlstudio.runs.recorder import record
 from dlstudio.runs.run import list_runs, open_run
 from dlstudio.widgets import comparison as card_module
@@ -100,10 +102,13 @@ def test_a_comparison_is_the_same_on_all_faces(
         assert cells(rows) in rows_of(page)
         for cell in (one for row in rows.cells for one in row):
             assert cell in on_card and cell in body and cell in in_terminal, cell
-    for (words, figure), chart in zip(figures.pictures(c), card.charts, strict=True):
+    on_pages = [shape_of(data) for data in (*drawn(page), *drawn(open_page(page="Curves")))]
+    for (words, figure), chart in zip(figures.with_curve(c), card.charts, strict=True):
         assert data_of(chart.figure) == data_of(figure) and data_of(figure) in in_report
-        assert words in body and words in on_page and words in on_card
-        assert shape_of(data_of(figure)) in [shape_of(data) for data in drawn(page)]
+        assert words in body and words in on_card
+        assert shape_of(data_of(figure)) in on_pages
+    assert all(words in on_page for words, _ in figures.pictures(c))
+    assert data_of(card.charts[-1].figure) == data_of(figures.curves(overlay(c, "val/auc")))
     advice = c.recommend()
     decision = open_page(page="Decision")
     assert advice.sentence in body and advice.sentence in markup(decision)
@@ -173,6 +178,77 @@ def test_what_cannot_be_trained_again_is_not_offered(fresh_home: Path) -> None:
     assert found["recipe", 1].recipe is not None
     assert found["frame", 0].recipe is None and "no recipe" in found["frame", 0].why_not
     assert missing_seeds(dls.compare({"A": {0: 1.0, 1: 2.0}, "B": {0: 1.0}}, metric="auc"))[0].recipe is None
+
+
+def test_what_trains_already_or_diverged_is_not_trained_again(fresh_home: Path) -> None:
+    for seed in range(4):
+        logged("full", seed, 0.5 + seed / 10)
+    logged("part", 0, 0.5)
+    logged("part", 1, math.nan)
+    running = RunFolder.create(
+        "part-2", kind="launch", config={**open_run("part-0").config, "seed": 2}, tags={"variant": "part"}
+    )
+    running.set_status("RUNNING", worker=process.identity())
+    found = {one.seed: one for one in missing_seeds(dls.compare(metric="val/auc"))}
+    assert found[1].why_not == "it was trained and diverged" and found[1].recipe is None
+    assert found[2].why_not == "it is training already" and found[2].recipe is None
+    assert found[3].recipe is not None and found[3].recipe.seed == 3
+    # Nor does a comparison offer it that was not asked about the run that goes on.
+    names = [f"full-{seed}" for seed in range(4)] + ["part-0"]
+    chosen = {one.seed: one for one in missing_seeds(dls.compare(names, metric="val/auc"))}
+    assert chosen[2].why_not == "it is training already" and chosen[3].recipe is not None
+    running.set_status("FAILED", reason="broke")
+    again = {one.seed: one for one in missing_seeds(dls.compare(names, metric="val/auc"))}
+    assert again[2].recipe is not None
+
+
+def test_the_page_starts_a_missing_seed_once(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[dls.Recipe] = []
+    monkeypatch.setattr("dlstudio.training.launch.launch", started.append)
+    page = open_page()
+    (button,) = [one for one in page.button if one.label == "Train the missing seed"]
+    button.click().run()
+    assert not page.exception and [(one.variant, one.seed) for one in started] == [("narrow", 4)]
+    assert "Started already: narrow with seed 4" in markup(page)
+    assert not [one for one in page.button if one.label == "Train the missing seed"]
+    page.run()
+    assert len(started) == 1
+
+
+def test_the_page_offers_only_variants_that_are_compared(fresh_home: Path) -> None:
+    for variant in ("a", "b"):
+        for seed in range(2):
+            logged(variant, seed, 0.5 + seed / 10)
+    with record("tokens", config={"seed": 0, "depth": 3}) as rec:  # of another metric, and of no variant here
+        rec.log({"val/perplexity": 12.0}, step=1)
+    page = open_page()
+    (against,) = [one for one in page.selectbox if one.label == "Compare with"]
+    assert against.options == ["all pairs", "a", "b"]
+    against.set_value("b").run()
+    assert not page.exception and dls.compare(metric="val/auc", reference="b").summary[0] in markup(page)
+
+
+def test_single_curves_are_drawn_of_every_variant_and_counted(fresh_home: Path) -> None:
+    for variant in ("a", "b"):
+        for seed in range(40):
+            logged(variant, seed, 0.5 + seed / 100)
+    found = overlay(None, "val/auc")
+    figure = figures.curves(found, bands=False)
+    shown = [trace.legendgroup for trace in figure.data]
+    assert [shown.count(name) for name in ("a", "b")] == [30, 30]
+    assert [note.text for note in figure.layout.annotations] == ["60 of 80 runs"]
+    assert not figures.curves(found.only(variants=["a"]), bands=False).layout.annotations
+
+
+def test_an_overlay_is_shown_in_words_and_a_picture(compared: Comparison) -> None:
+    found = dls.overlay(compared, "val/loss", align="epoch")
+    card = dls.show(found)
+    (chart,) = card.charts
+    assert data_of(chart.figure) == data_of(figures.curves(found)) and card.words == found.summary
+    assert "9 runs of 2 variants, by epoch" in card.words[0] and "wide 0.15 (n = 5)" in card.words[1]
+    card.close()
+    once = dls.compare({"A": [0.5, 0.6], "B": [0.7, 0.8]}, metric="auc")
+    assert len(figures.with_curve(once)) == len(figures.pictures(once)), "plain values have no curves"
 
 
 def test_the_page_compares_as_it_is_asked(home: Path) -> None:
@@ -250,7 +326,9 @@ def test_the_terminal_writes_every_number_as_json(compared: Comparison, capsys: 
         (["compare", "wide-0", "--diff"], "two runs"),
         (["compare", "wide-0", "--filter", "x"], "either runs or a filter"),
         (["compare", "--metric", "val/auk"], "Did you mean 'val/auc'?"),
-        (["report", "compare", "--run", "wide-0"], "a comparison"),
+        (["compare", "wide-0", "narrow-0", "--diff", "--metric", "val/auc"], "--metric"),
+        (["compare", "wide-0", "narrow-0", "--diff", "--filter", "x"], "--filter"),
+        (["report", "compare", "--run", "wide-0"], "Try --runs A B"),
         (["report", "training", "--run", "wide-0", "--metric", "val/auc"], "--metric"),
         (["report", "training"], "--run RUN"),
     ],

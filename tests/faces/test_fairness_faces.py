@@ -15,17 +15,19 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 import dlstudio as dls
-from dlstudio import app, reports, results
+from dlstudio import app, cli, reports, results
 from dlstudio.fairness.mitigation.trade_off_result import TradeOff
 from dlstudio.fairness.result import FairnessAudit
 from dlstudio.figures import fairness as figures
 from dlstudio.figures.answers import KINDS
 from dlstudio.figures.assessed import decided, first_point, labels, reviewed, traded
+from dlstudio.figures.calibration import reliability
 from dlstudio.results import Finding
 from dlstudio.runs.kept import kept
 from dlstudio.runs.run import Run
 from dlstudio.training.predicted import predictions_of
 from dlstudio.trust.assessments import ASSESSMENTS
+from dlstudio.trust.calibration_result import CalibrationResult
 from dlstudio.trust.evaluation_result import Evaluation
 from dlstudio.trust.slice_result import SliceResult
 from dlstudio.trust.weighing import weigh, words_at
@@ -142,7 +144,17 @@ def test_a_report_gives_no_numbers_of_too_few_rows(home: Path, tmp_path: Path) -
     assert {"black", "Hispanic"} <= set(few["group"]) and few["denominator"].max() > 0
     body, _ = read(reports.report("fairness", run=fresh, out=tmp_path / "few.html"))
     rows = [row for row in re.findall(r"<tr>(.*?)</tr>", body, flags=re.DOTALL) if ">false<" in row]
-    assert len(rows) == len(few) and all(row.count("–") >= 3 for row in rows)
+    assert len(rows) == len(few) and all(row.count("–") >= 4 for row in rows), "nor a numerator, which makes one"
+    unknown = found.gaps[found.gaps["p_value"].isna()]
+    rows = [row for row in re.findall(r"<tr>(.*?)</tr>", body, flags=re.DOTALL) if "equal_opportunity_" in row]
+    silent = unknown["criterion"].str.startswith("equal_opportunity_").sum()
+    assert silent and sum(row.count("–") >= 7 for row in rows) == silent
+    table = page_of("fairness", fresh.key, page="Groups").dataframe[0].value
+    assert table.loc[~table["enough"], ["value", "low", "high", "numerator"]].isna().all(axis=None)
+    assert (~table["enough"]).any() and table.loc[table["enough"], "value"].notna().any()
+    table = page_of("fairness", fresh.key, page="Gaps").dataframe[0].value
+    hidden = table.loc[table["p_value"].isna(), ["value", "low", "high", "joint_low", "joint_high"]]
+    assert len(hidden) == len(unknown) > 0 and hidden.isna().all(axis=None)
     assert "Predictions that were assessed, of the rows by which its best weights were chosen" in body
     assert re.search(r"Compared with.*?white", body, flags=re.DOTALL)
 
@@ -231,6 +243,21 @@ def test_the_page_works_out_what_a_smaller_gap_costs(home: Path) -> None:
     assert found == dls.trade_off(fresh, sensitive_features=["black"]), "as the verb, which has defaults of its own"
 
 
+def test_what_is_worked_out_anew_is_worked_out_as_carefully(home: Path, run: Run) -> None:
+    fresh = trained("traded with care", epochs=1)
+    dls.audit_fairness(fresh, sensitive_features=["black", "male"], intersections=1)
+    careful = dls.trade_off(
+        fresh, sensitive_features=["male"], variants={"longer": run}, level=0.9, threshold=0.6, n_points=5, seed=3,
+        min_denominator=12,
+    )  # fmt: skip
+    board = page_of("fairness", fresh.key, page=COST)
+    assert next(one for one in board.number_input if one.label == "Rows a group needs").value == 12
+    press(board, "Work out what it costs")
+    assert kept(fresh, "trade-off", TradeOff) == careful
+    again = dls.trade_off(fresh, sensitive_features=["male"], **careful.options)
+    assert again == careful and again.options["variants"] == {"longer": run.key}
+
+
 def test_rows_behind_a_combination_are_those_of_the_data(run: Run, audit: FairnessAudit) -> None:
     board = page_of("fairness", run.key, page="Combinations")
     first = audit.intersections.iloc[0]
@@ -268,6 +295,49 @@ def test_the_report_on_trust_asks_what_was_not_asked_yet(home: Path, tmp_path: P
             assert sentence in body, sentence
         for _, figure in KINDS[one.kind].pictures(result):
             assert data_of(figure) in in_report
+
+
+def test_what_is_computed_again_is_asked_for_as_before(home: Path) -> None:
+    fresh = trained("asked again", epochs=1)
+    black = predictions_of(fresh).frame["black"]
+    given = {
+        "Evaluation": dls.evaluate(fresh, costs={"false_positive": 5}, clusters="loanamt", level=0.9, seed=3),
+        "Calibration": dls.assess_calibration(fresh, groups=black, threshold=0.02, fix="platt", n_resamples=200),
+        "Robustness": dls.assess_robustness(
+            fresh, rows=np.arange(40), corruptions={"missing": (0.3,)}, n_steps=2, progress=False
+        ),
+        "Weak spots": dls.find_slices(fresh, columns=["black", "sex"], depth=1, threshold=0.01),
+        "Labels": dls.find_label_errors(fresh, level=0.8),
+    }
+    for one in ASSESSMENTS:
+        before, path = given[one.title], fresh.folder / "results" / f"{one.name}.json"
+        written = path.stat().st_mtime_ns
+        board = page_of("trust", fresh.key, question=one.title)
+        assert "in the same way" in markup(board)
+        press(board, "Compute again")
+        after = one.saved(fresh)
+        assert path.stat().st_mtime_ns > written and results.equal(after.options, before.options), one.title
+        assert results.equal(after.findings, before.findings) and after.frame().equals(before.frame()), one.title
+
+
+def test_a_reviewers_first_calibration_is_by_sensitive_columns(home: Path) -> None:
+    fresh = trained("calibrated", epochs=1)
+    columns = predictions_of(fresh).sensitive
+    board = press(page_of("trust", fresh.key, question="Calibration"), "Assess calibration")
+    found = kept(fresh, "calibration", CalibrationResult)
+    assert found is not None and set(found.errors["column"]) == {"", *columns} and len(columns) > 2
+    on_page = [shape_of(data) for data in drawn(board)]
+    for column in columns:
+        assert shape_of(data_of(reliability(found, column=column))) in on_page
+
+
+@pytest.mark.parametrize("kind", ["fairness", "trust"])
+def test_the_command_line_writes_both_reports(run: Run, audit: FairnessAudit, kind: str, tmp_path: Path) -> None:
+    out = tmp_path / f"{kind}.html"
+    assert cli.main(["report", kind, "--run", run.key, "--out", str(out)]) == 0
+    body, _ = read(out)
+    first = audit.summary[0] if kind == "fairness" else ASSESSMENTS[0].question
+    assert first in body
 
 
 def test_another_threshold_and_its_cost(run: Run) -> None:
@@ -349,7 +419,8 @@ def test_what_cannot_be_assessed_says_why(home: Path, tmp_path: Path) -> None:
     with dls.record("no predictions") as rec:
         rec.log({"loss": 1.0}, step=1)
     assert "Expected" in markup(page_of("fairness", rec.run.key))
-    press(page_of("trust", rec.run.key, question="Evaluation"), "Evaluate")
+    board = press(page_of("trust", rec.run.key, question="Evaluation"), "Evaluate")
+    assert "Expected a run that stored its predictions" in markup(board)
 
 
 def test_hostile_names_are_text_in_widgets_pages_and_reports(evil: Run, tmp_path: Path) -> None:

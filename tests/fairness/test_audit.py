@@ -82,6 +82,39 @@ def test_the_example_of_fairlearns_guide() -> None:
     assert worst["equal_opportunity_difference"] == 0.2 and worst["equal_opportunity_ratio"] == 0.6667
 
 
+def test_the_same_example_against_everybody_together() -> None:
+    """`difference(method="to_overall")` and `ratio(method="to_overall")` of the guide, from the table by group."""
+    audit = audit_fairness(GUIDE_TRUE, GUIDE_PRED, sensitive_features={"group": GUIDE_GROUP}, min_denominator=1)
+    for metric, (difference, ratio) in {
+        "true_positive_rate": (0.1, 0.8), "false_positive_rate": (0.6667, 0), "selection_rate": (0.1944, 0.7407),
+    }.items():  # fmt: skip
+        whole, each = value(audit, metric, "overall"), [value(audit, metric, group) for group in "abc"]
+        assert round(max(abs(one - whole) for one in each), 4) == difference
+        assert round(min(min(one / whole, whole / one) if one else 0.0 for one in each), 4) == ratio
+
+
+def test_the_intersections_of_fairlearns_guide() -> None:
+    """Of intersecting_groups.rst; each combination against everybody else, here too few of both to be judged."""
+    second = [8, 6, 8, 8, 8, 8, 6, 6, 6, 8, 6, 6, 6, 6, 8, 6, 6, 6]
+    frame = pd.DataFrame({"SF 0": GUIDE_GROUP, "SF 1": second})
+    audit = audit_fairness(GUIDE_TRUE, GUIDE_PRED, sensitive_features=frame, min_denominator=1)
+    y_true, y_pred = np.array(GUIDE_TRUE), np.array(GUIDE_PRED)
+    recalls = {"a × 6": 0, "a × 8": 1, "b × 6": 0.6667, "b × 8": 0.5, "c × 6": 0.5, "c × 8": 0}
+    gaps = audit.intersections.query("criterion == 'equal_opportunity_difference'").set_index("group")["value"]
+    assert set(gaps.index) == set(recalls)
+    for name, recall in recalls.items():
+        mine = np.isin(np.arange(18), audit.rows_of("SF 0 × SF 1", name))
+        assert round(gaps[name] + y_pred[~mine & (y_true == 1)].mean(), 4) == recall
+
+
+def test_the_selection_rates_of_fairlearns_reductions() -> None:
+    y, group = [1, 1, 1, 1, 0, 0, 0, 0, 0, 0], list("abaababbab")
+    audit = audit_fairness(y, y, sensitive_features={"g": group})
+    rates = {name: value(audit, "selection_rate", name) for name in ("overall", "a", "b")}
+    assert rates == pytest.approx({"overall": 0.4, "a": 0.6, "b": 0.2})
+    assert [rates[name] - rates["overall"] for name in "ab"] == pytest.approx([0.2, -0.2])
+
+
 def test_few_rows_are_shown_but_never_judged() -> None:
     audit = audit_fairness(GUIDE_TRUE, GUIDE_PRED, sensitive_features={"group": GUIDE_GROUP})
     worst = overall(audit)
@@ -119,6 +152,20 @@ def test_compas_to_the_printed_digit(two_races: FairnessAudit) -> None:
     assert worst.loc["equalized_odds_difference", "metric"] == "false_positive_rate"
 
 
+def test_compas_of_all_groups_together(two_races: FairnessAudit) -> None:
+    audit = audit_fairness(*compas(*COMPAS)[:2], sensitive_features=compas(*COMPAS)[2])
+    assert len(audit) == 7214
+    assert round(100 * value(audit, "false_positive_rate", "overall"), 2) == 32.35
+    assert round(100 * value(audit, "false_negative_rate", "overall"), 2) == 37.40
+    assert round(value(audit, "positive_predictive_value", "overall"), 2) == 0.61
+    black, white = "African-American", "Caucasian"
+    for metric, more, less, printed in (
+        ("false_positive_rate", black, white, 1.91), ("false_negative_rate", white, black, 1.70),
+    ):  # fmt: skip
+        shares = [round(100 * value(two_races, metric, name), 2) for name in (more, less)]
+        assert round(shares[0] / shares[1], 2) == printed, "of printed shares"
+
+
 def test_a_pair_is_signed_and_its_interval_is_newcombes(two_races: FairnessAudit) -> None:
     pairs = two_races.gaps.query("group != 'overall'").set_index("criterion")
     row = pairs.loc["demographic_parity_difference"]
@@ -134,6 +181,53 @@ def test_a_pair_is_signed_and_its_interval_is_newcombes(two_races: FairnessAudit
     assert odds.p_value == pytest.approx(2 * float(min(each)))
     worst = overall(two_races).loc["demographic_parity_difference"]
     assert (worst.value, worst.low, worst.high) == pytest.approx((-row.value, -row.high, -row.low))
+
+
+def test_of_equalized_odds_every_row_has_the_numbers_of_one_rate() -> None:
+    """The true-positive rates of 20 rows are farther apart, the false-positive rates of 5,000 show a gap."""
+    cells = {"a": (4500, 500, 10, 10), "b": (4250, 750, 5, 15)}
+    y_true, y_pred = (np.concatenate([np.repeat(one, cells[g]) for g in "ab"]) for one in ([0, 0, 1, 1], [0, 1, 0, 1]))
+    group = np.repeat(["a", "b"], [sum(cells[g]) for g in "ab"])
+    audit = audit_fairness(y_true, y_pred, sensitive_features={"g": group})
+    gaps = audit.gaps.set_index(["criterion", "group"]).sort_index()
+    pair, worst = (gaps.loc[("equalized_odds_difference", name)] for name in ("b", "overall"))
+    assert (pair.metric, pair.verdict) == ("false_positive_rate", SHOWN) and pair.value == pytest.approx(0.05)
+    assert (pair.low, pair.high) == pytest.approx(np.ravel(stats.difference_interval(750, 5000, 500, 5000, 0.975)))
+    assert pair.p_value == pytest.approx(2 * float(stats.same_proportion_p(750, 5000, 500, 5000)))
+    assert (worst.metric, worst.shown_by) == ("true_positive_rate", "b vs a") and worst.value == pytest.approx(0.25)
+    assert worst.p_value == pytest.approx(2 * float(stats.same_proportion_p(15, 20, 10, 20)))
+    assert worst.low < 0 < worst.high and worst.p_adjusted > 0.05 > pair.p_adjusted
+    ratio = gaps.loc[("equalized_odds_ratio", "b")]
+    assert (ratio.metric, ratio.p_value) == (pair.metric, pair.p_value) and ratio.value == pytest.approx(1.5)
+    said = next(one for one in audit.findings if one.evidence["criterion"].startswith("equalized"))
+    assert "False-positive rate 15.0 % for b (750 of 5,000)" in said.sentence
+    assert "+5.0 points (95 % interval for both rates at once +3.5 to +6.5; p < 0.001" in said.sentence
+    assert said.evidence["value"] == pytest.approx(0.05) and said.evidence["metric"] == "false_positive_rate"
+
+
+def test_no_gap_is_said_of_the_groups_that_were_compared_only() -> None:
+    y_true = np.tile([0, 1], 3000)
+    y_pred = np.where(np.arange(6000) % 7, y_true, 1 - y_true)
+    group = np.repeat(["a", "b", "tiny"], [3000, 2994, 6])
+    audit = audit_fairness(y_true, y_pred, sensitive_features={"g": group})
+    assert audit.verdict == NO_GAP and "In 4 of those without a gap, tiny had too few rows" in audit.summary[0]
+    for finding in (one for one in audit.findings if one.code == "DLS303"):
+        assert "between the groups that could be compared; tiny had too few rows" in finding.sentence
+        assert finding.evidence["not_compared"] == ["tiny"]
+    both = audit_fairness(y_true[:5994], y_pred[:5994], sensitive_features={"g": group[:5994]})
+    assert "too few" not in " ".join(both.summary)
+
+
+def test_a_ratio_beyond_the_threshold_has_its_own_numbers_in_words() -> None:
+    y_pred = np.repeat([1, 0, 1, 0, 1, 0], [500, 500, 300, 700, 4, 16])  # .5, .3 and .2, the last of 20 rows
+    frame = {"g": np.repeat(["a", "b", "few"], [1000, 1000, 20])}
+    audit = audit_fairness(np.ones(2020, int), y_pred, sensitive_features=frame, threshold_ratio=0.8)
+    worst = overall(audit).loc["demographic_parity_ratio"]
+    assert (worst.reference, worst.shown_by) == ("few vs a", "b vs a")
+    said = next(one for one in audit.findings if one.code == "DLS308" and "demographic" in one.sentence)
+    low, high = stats.ratio_interval(300, 1000, 500, 1000, 1 - 0.05 / 3)
+    assert "the ratio of selection rates of b to a lies beyond 0.8: it is 0.60" in said.sentence
+    assert f"95 % interval for all pairs at once {low:.2f} to {high:.2f}; p < 0.001" in said.sentence
 
 
 def test_p_values_are_adjusted_over_all_pairs_and_criteria() -> None:
@@ -368,7 +462,7 @@ def test_beyond_a_threshold_p_value_and_interval_agree(random: dict[str, Any], o
         **options,
     )
     kind = "difference" if "threshold" in options else "ratio"
-    rows = audit.gaps[audit.gaps.criterion.str.endswith(kind) & ~audit.gaps.criterion.str.startswith("equalized")]
+    rows = audit.gaps[audit.gaps.criterion.str.endswith(kind)]
     rows = rows.query("group != 'overall' and p_value == p_value")
     below, above = (-0.05, 0.05) if kind == "difference" else (0.9, 1 / 0.9)
     beyond = (rows.high < below) | (rows.low > above)
@@ -521,6 +615,19 @@ def test_more_classes_are_looked_at_one_by_one() -> None:
     assert table.loc[("dog", "mean_score", "b")] == pytest.approx(score[chosen, 1].mean())
 
 
+def test_whole_labels_are_the_places_of_their_scores_also_where_a_class_is_absent() -> None:
+    rng = np.random.default_rng(25)
+    y_true, score, group = rng.integers(0, 2, 400), rng.dirichlet(np.ones(3), 400), rng.choice(list("ab"), 400)
+    audit = audit_fairness(y_true, y_true, y_score=score, sensitive_features=group, n_resamples=100)
+    assert audit.task == "multiclass" and set(audit.gaps.outcome) == {"0", "1", "2"}
+    table = audit.by_group.set_index(["outcome", "metric", "group"])["value"].sort_index()
+    assert table.loc[("2", "mean_score", "a")] == pytest.approx(score[group == "a", 2].mean())
+    assert np.isnan(table.loc[("2", "true_positive_rate", "a")])
+    shifted = audit_fairness(y_true + 1, y_true + 1, y_score=score, sensitive_features=group, n_resamples=100)
+    table = shifted.by_group.set_index(["outcome", "metric", "group"])["value"].sort_index()
+    assert table.loc[("0", "base_rate", "a")] == 0
+
+
 def test_what_is_predicted_is_judged_by_the_labels() -> None:
     rng = np.random.default_rng(13)
     group, ids = rng.choice(list("ab"), 400), rng.integers(0, 25, 400)
@@ -637,12 +744,20 @@ COUNTED = compas("African-American", "Caucasian")
         ({"y_score": COUNTED[0][:5] * 1.0}, "6,150 scores"),
         ({"positive": "yes"}, "yes"),
         ({"clusters": [1, 2]}, "a cluster for each"),
+        ({"clusters": np.zeros((6150, 2))}, "a cluster for each"),
+        ({"y_score": ["high"] * 6150}, "numbers as y_score"),
+        ({"y_score": np.full((6150, 3), 0.9)}, "sum to 1 in a row, but got 2.7"),
+        ({"bins": 5}, "bins that names its values"),
+        ({"sensitive_features": {"n": np.arange(6150.0)}, "bins": {"n": ["low", "high"]}}, "edges that rise"),
+        ({"level": "0.95"}, "between 0 and 1"),
+        ({"threshold": "0.05"}, "threshold of 0 or more"),
+        ({"seed": -1}, "seed of 0 or more"),
         ({"reference": "Asian"}, "Asian"),
         ({"bins": {"age": 5}}, "age"),
         ({"level": 95}, "between 0 and 1"),
         ({"threshold": -1}, "threshold of 0 or more"),
-        ({"threshold_ratio": 80}, "up to 1"),
-        ({"resolution": 0}, "resolution between 0 and 1"),
+        ({"threshold_ratio": 80}, "threshold_ratio from 0.001 to 1"),
+        ({"resolution": 0}, "resolution from 0.001 to 0.999"),
         ({"intersections": 4}, "up to 3"),
         ({"min_denominator": 0}, "min_denominator of 1"),
         ({"y_true": np.array(["no", "yes"])[COUNTED[0]]}, "one kind"),

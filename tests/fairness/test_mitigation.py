@@ -108,6 +108,23 @@ def test_decisions_are_the_same_every_time_also_for_one_row_alone() -> None:
     assert found.gap <= 0.02 < found.gap_before and found.needs_sensitive_feature
 
 
+def test_thresholds_by_one_column_do_not_decide_by_another() -> None:
+    y, score, g = small_data(0, n=400)
+    found = group_thresholds(y, score, {"race": g}, max_gap=0.02)
+    with pytest.raises(DLStudioError, match="the groups of 'race', but got those of 'sex'"):
+        found.predict(score, pd.DataFrame({"sex": g}))
+    decided = found.predict(score, {"race": g})
+    assert (decided == found.predict(score, g)).all(), "an array has no name to go by"
+    assert (decided == group_thresholds(y, score, g, max_gap=0.02).predict(score, pd.Series(g, name="sex"))).all()
+
+
+@pytest.mark.parametrize("missing", [np.nan, None])
+def test_weights_need_a_class_of_every_row(missing: Any) -> None:
+    y = np.array([missing, 1, 0, 1], dtype=float if missing is not None else object)
+    with pytest.raises(DLStudioError, match="a class for every row, but got 1 missing"):
+        reweigh(y, ["a", "a", "b", "b"])
+
+
 def test_nothing_changes_where_nothing_has_to() -> None:
     # A calibrated score with equal groups: the common threshold is the best one already.
     score = np.tile(np.linspace(0.05, 0.95, 10), 40)
@@ -308,13 +325,18 @@ def test_how_it_went_survives_a_file_and_the_bar_counts_epochs(tmp_path) -> None
     [
         ({"model": 3}, "torch.nn.Module"),
         ({"targets": torch.zeros(5)}, "a class for each"),
-        ({"targets": torch.full((50,), 2)}, "classes from 0 to 1"),
+        ({"targets": torch.full((50,), 2)}, "classes from 0 to 1, but got 2 in 50 rows"),
+        ({"targets": torch.tensor([-1, 1] * 25)}, "classes from 0 to 1, but got -1 in 25 rows"),
+        ({"inputs": torch.full((50, 3), torch.nan)}, "some in 50 of 50 rows"),
+        ({"model": nn.Linear(7, 2)}, "a model that takes torch.float32 inputs of shape \\(2, 3\\)"),
+        ({"seed": -1}, "seed of 0 or more"),
+        ({"lr": "fast"}, "lr of 1e-09 or more"),
         ({"sensitive_features": np.zeros(50)}, "two groups"),
         ({"sensitive_features": np.zeros(49)}, "50"),
         ({"criterion": "equal_opportunity_difference"}, "criterion"),
         ({"strength": -1}, "strength of 0 or more"),
         ({"epochs": 0}, "epochs"),
-        ({"lr": 0}, "lr above 0"),
+        ({"lr": 0}, "lr of 1e-09 or more"),
         ({"model": nn.Linear(3, 1)}, "two classes or more"),
         ({"lr": 1e30}, "stay finite"),
     ],

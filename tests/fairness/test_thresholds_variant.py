@@ -48,6 +48,11 @@ def test_its_predictions_are_those_of_the_thresholds(run: Run, fairer: Run) -> N
 def test_it_is_audited_and_compared_like_a_run_and_says_what_it_needs(run: Run, fairer: Run) -> None:
     audit = dls.audit_fairness(fairer, sensitive_features=["race"], intersections=1)
     chosen = predictions_of(fairer).y_pred[(predictions_of(fairer).frame["race"] == "white").to_numpy()].mean()
+    assert audit.findings[-1].code == "DLS309" and "no probabilities" in audit.summary[-1]
+    assert not audit.by_group.metric.isin(["auc", "mean_score", "calibration_error", "calibration_slope"]).any()
+    assert not audit.gaps.criterion.str.startswith("calibration").any()
+    before = dls.audit_fairness(run, sensitive_features=["race"], intersections=1)
+    assert before.gaps.criterion.str.startswith("calibration").any()
     rates = audit.by_group.query("metric == 'selection_rate' and group == 'white'")
     assert rates["value"].iloc[0] == pytest.approx(chosen)
     assert dls.evaluate(fairer).metric("accuracy")[0] == pytest.approx(fairer.scalars("test/accuracy")[1][-1])

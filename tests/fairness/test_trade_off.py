@@ -240,6 +240,8 @@ def test_the_result_survives_a_file_and_its_frame_is_tidy(found: TradeOff, tmp_p
         ({"min_denominator": -3}, "min_denominator of 1 or more"),
         ({"seed": -1}, "seed of 0 or more"),
         ({"level": 95}, "level"),
+        ({"level": "0.95"}, "level"),
+        ({"variants": [np.zeros(3000)]}, "variants that names its values"),
         ({"y_score": np.r_[np.nan, np.nan, np.full(2998, 0.4)]}, r"2 of 3,000 missing \(nan\)"),
         ({"variants": {"broken": np.full(3000, np.nan)}}, "3,000 of 3,000 missing"),
     ],

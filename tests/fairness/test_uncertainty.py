@@ -9,15 +9,17 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
+from dlstudio import stats
 from dlstudio.fairness.audit import audit_fairness
 from dlstudio.fairness.clustered import clustered_evidence
 from dlstudio.fairness.clusters import Clusters
 from dlstudio.fairness.counts import Tally, tally
 from dlstudio.fairness.evidence import Evidence
-from dlstudio.fairness.gaps import SHOWN, TOO_FEW, Judge, compare, pairs_of
+from dlstudio.fairness.gaps import COLUMNS, SHOWN, TOO_FEW, Judge, compare, pairs_of
 from dlstudio.fairness.inputs import Outcome
 from dlstudio.fairness.scored import score_intervals
 from dlstudio.fairness.slopes import logits_of, slopes
+from dlstudio.fairness.tables import Tables
 from dlstudio.scoring import auc
 
 REPEATS = 2000
@@ -215,8 +217,11 @@ def test_a_family_without_gaps_shows_one_in_at_most_five_percent() -> None:
 
 
 @pytest.mark.parametrize("options", [{}, {"threshold_ratio": 1.0}], ids=["differences", "ratios too"])
-def test_a_whole_audit_without_gaps_shows_one_in_at_most_five_percent(options: dict[str, float]) -> None:
-    wrong, audits, n = 0, 80, 600
+def test_a_whole_audit_without_gaps_shows_one_in_at_most_five_percent(
+    options: dict[str, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Tables, "_scored", lambda *_: {})  # what is shown by group is drawn anew, and tested nowhere
+    wrong, audits, n = 0, 400, 600
     for seed in range(audits):
         rng = np.random.default_rng(seed)
         frame = {"a": rng.choice(3, n, p=[0.6, 0.3, 0.1]), "b": rng.integers(0, 2, n)}
@@ -253,8 +258,27 @@ def test_a_gap_as_large_as_the_threshold_is_no_more_often_shown() -> None:
             for one in compare("g", "", tuple("abcdef"), evidence, pairs_of(sizes), 10)
             if one.criterion == "demographic_parity"
         ]
-        wrong += any(SHOWN in row for row in judge.rows(family, ratios=False))
+        wrong += any(SHOWN in row for row in judge.rows(family))
     assert wrong / families <= 0.05 + 2.33 * (0.05 * 0.95 / families) ** 0.5
+
+
+def test_the_interval_of_the_worst_pair_knows_that_it_was_chosen() -> None:
+    rng = np.random.default_rng(22)
+    judge = Judge(level=0.95, threshold=0.0, threshold_ratio=None)
+    sizes, families = np.full(8, 200), 300
+    alone, joint, odds = 0, 0, 0
+    for _ in range(families):
+        cells = np.stack([rng.multinomial(size, ALIKE) for size in sizes])
+        evidence = Evidence(Tally(cells=cells, means={}, shifts={}))
+        family = list(compare("g", "", tuple("abcdefgh"), evidence, pairs_of(sizes), 10))
+        rows = [dict(zip(COLUMNS, row, strict=True)) for row in judge.rows(family)]
+        parity = [row for row in rows if row["criterion"] == "demographic_parity_difference"]
+        alone += any(row["low"] > 0 or row["high"] < 0 for row in parity if row["group"] != "overall")
+        worst = {row["criterion"]: row for row in rows if row["group"] == "overall"}
+        joint += worst["demographic_parity_difference"]["low"] > 0
+        odds += worst["equalized_odds_difference"]["low"] > 0
+    limit = 0.05 + 2.33 * (0.05 * 0.95 / families) ** 0.5
+    assert alone / families > 0.3 and joint / families <= limit and odds / families <= limit
 
 
 def people(rng: np.random.Generator, n_people: int, rows: int) -> tuple[np.ndarray, Outcome, np.ndarray]:
@@ -281,6 +305,21 @@ def test_rows_of_one_person_count_as_one_person() -> None:
     assert naive / repeats > 0.3, "rows of one person are no independent evidence"
     assert honest / repeats <= 0.05 + 2.33 * (0.05 * 0.95 / repeats) ** 0.5
     assert 0.93 <= covered / repeats <= 0.97
+
+
+def test_intervals_of_clusters_cover_a_gap_too() -> None:
+    rng, gap, covered, repeats = np.random.default_rng(26), 0.2, 0, 500
+    pair = np.array([1]), np.array([0])
+    for seed in range(repeats):
+        person, group = np.repeat(np.arange(80), 5), rng.integers(0, 2, 80).astype(np.int32)
+        chance = (1 - gap) * rng.beta(0.5, 0.5, 80) + gap * group
+        chosen = rng.random(400) < chance[person]
+        outcome = Outcome(name="", y_true=np.ones(400, bool), y_pred=chosen, y_score=None)
+        clusters = Clusters(codes=person, n=80, n_draws=1000, seed=seed)
+        evidence = clustered_evidence(group[person], 2, outcome, clusters, rest=False)
+        low, high = evidence.difference("selection_rate", *pair, 0.95)
+        covered += low[0] <= gap <= high[0]
+    assert abs(covered / repeats - 0.95) <= 2.33 * (0.05 * 0.95 / repeats) ** 0.5
 
 
 def test_clusters_of_other_sizes_and_spreads_are_no_gap() -> None:
@@ -373,6 +412,51 @@ def test_a_gap_in_every_cluster_is_shown() -> None:
     audit = audit_fairness(every, group, sensitive_features={"g": group}, clusters=np.arange(120) // 2)
     gap = audit.gaps.query("criterion == 'demographic_parity_difference' and group != 'overall'").iloc[0]
     assert abs(gap["value"]) == 1 and gap["p_adjusted"] < 0.05 and gap["verdict"] == SHOWN
+
+
+def test_a_ratio_that_never_varies_is_not_certain() -> None:
+    """Everybody of every cluster is selected: the bootstrap sees nothing else, and knows no better for it."""
+    group, every = np.repeat([0, 1], 60), np.ones(120, dtype=int)
+    given = {"sensitive_features": {"g": group}, "clusters": np.arange(120) // 4}
+    audit = audit_fairness(every, every, **given, threshold_ratio=0.9)
+    row = audit.gaps.query("criterion == 'demographic_parity_ratio' and group != 'overall'").iloc[0]
+    low, high = stats.ratio_interval(15, 15, 15, 15)
+    assert (row.low, row.high) == pytest.approx((float(low), float(high))) and row.low < 0.9 and row.verdict == TOO_FEW
+
+
+def test_clusters_with_rows_of_several_groups_cover_and_err_as_they_promise() -> None:
+    """The same people in both groups, who are selected mostly always or mostly never, with a gap of .15 or none."""
+    rng, repeats, pair = np.random.default_rng(23), 400, (np.array([0]), np.array([1]))
+    for gap in (0.0, 0.15):
+        wrong = covered = 0
+        for seed in range(repeats):
+            habit = rng.beta(0.5, 0.5, 60)[np.arange(600) // 10]
+            group = rng.integers(0, 2, 600).astype(np.int32)
+            chosen = rng.random(600) < (1 - gap) * habit + gap * group
+            outcome = Outcome(name="", y_true=np.ones(600, bool), y_pred=chosen, y_score=None)
+            clusters = Clusters(codes=np.arange(600) // 10, n=60, n_draws=200, seed=seed)
+            evidence = clustered_evidence(group, 2, outcome, clusters, rest=False)
+            wrong += evidence.p("selection_rate", *pair)[0] <= 0.05
+            low, high = evidence.difference("selection_rate", *pair, 0.95)
+            covered += low[0] <= -gap <= high[0]
+        error = 2.33 * (0.05 * 0.95 / repeats) ** 0.5
+        assert 0.95 - error <= covered / repeats <= 0.95 + error
+        assert wrong / repeats <= 0.05 + error if gap == 0 else wrong / repeats > 0.5
+
+
+def test_joint_intervals_of_clusters_hold_for_all_pairs_at_once() -> None:
+    """Of ten pairs, one draw in 400 may lie outside on either side: the tails of so few are stretched, not counted."""
+    rng, repeats, pairs = np.random.default_rng(24), 400, np.triu_indices(5, 1)
+    outside = 0
+    for seed in range(repeats):
+        person = np.repeat(np.arange(200), 4)
+        chosen = rng.random(800) < rng.beta(1, 1, 200)[person]
+        outcome = Outcome(name="", y_true=np.ones(800, bool), y_pred=chosen, y_score=None)
+        clusters = Clusters(codes=person, n=200, n_draws=200, seed=seed)
+        evidence = clustered_evidence((person % 5).astype(np.int32), 5, outcome, clusters, rest=False)
+        low, high = evidence.difference("selection_rate", *pairs, 0.995)
+        outside += bool(((low > 0) | (high < 0)).any())
+    assert outside / repeats <= 0.05 + 2.33 * (0.05 * 0.95 / repeats) ** 0.5
 
 
 def test_the_same_seed_gives_the_same_audit() -> None:

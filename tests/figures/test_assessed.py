@@ -14,11 +14,11 @@ import pytest
 import dlstudio as dls
 import dlstudio.fairness
 import dlstudio.trust
-from dlstudio.explain.plain import ASK
 from dlstudio.fairness.result import FairnessAudit
 from dlstudio.figures import assessed
 from dlstudio.figures.answers import KINDS
 from dlstudio.results import Finding, Result
+from dlstudio.wording import ASK
 
 N = 400
 CODE = re.compile(r"rows_of|\w=\w|`|\w+_\w+\(|\w\[")
@@ -124,3 +124,27 @@ def test_the_edge_says_whether_something_was_found(found: dict[str, Result]) -> 
     few = dls.audit_fairness([0, 1] * 6, [0, 1] * 6, sensitive_features={"g": ["a"] * 6 + ["b"] * 6})
     colors = [assessed.edge(one) for one in (audit, few, quiet)]
     assert [one.verdict for one in (few, quiet)] == ["not enough data", "no gap shown"] and len(set(colors)) == 3
+
+
+def test_of_several_classes_those_found_least_have_their_bands() -> None:
+    rng = np.random.default_rng(0)
+    score = rng.dirichlet(np.full(5, 0.4), 300)
+    y = (score.cumsum(axis=1) < rng.random((300, 1))).sum(axis=1)
+    result = dls.evaluate(y, y_score=score, n_resamples=100)
+    least = result.per_class.sort_values("recall", kind="stable")["class"].tolist()[:3]
+    drawn = assessed.pictures(result)
+    banded = [words for words, figure in drawn if any(getattr(one, "fill", None) for one in figure.data)]
+    assert len(banded) == 6 and all(sum(f"of {name!r} alone" in words for words in banded) == 2 for name in least)
+
+
+def test_groups_have_diagrams_and_fixes_whiskers() -> None:
+    rng = np.random.default_rng(0)
+    score = rng.random(600)
+    result = dls.assess_calibration(
+        (rng.random(600) < score**2).astype(int), score, n_resamples=200,
+        groups={"sex": rng.choice(["f", "m"], 600), "race": rng.choice(["a", "b", "c"], 600)},
+    )  # fmt: skip
+    words = [words for words, _ in assessed.pictures(result)]
+    assert [sum(f"of {column}," in said for said in words) for column in ("sex", "race")] == [1, 1]
+    curves = [trace for trace in assessed.pictures(result)[-1][1].data if trace.mode == "lines+markers"]
+    assert len(curves) == 4 and all(len(trace.error_y.array) == len(trace.y) for trace in curves)

@@ -163,7 +163,7 @@ def test_curves_have_their_band(evaluated: Evaluation, of_many: Evaluation, buil
 def test_thresholds_show_rates_and_costs(evaluated: Evaluation) -> None:
     figure = thresholds(evaluated, at=0.7)
     table = evaluated.thresholds(101)
-    np.testing.assert_allclose(named(figure, "right predictions").y, 100 * table.accuracy)
+    np.testing.assert_allclose(named(figure, "Right").y, 100 * table.accuracy)
     np.testing.assert_allclose(
         next(trace for trace in figure.data if trace.name == "cost" and trace.fill is None).y, table.cost
     )

@@ -15,6 +15,7 @@ from dlstudio.errors import DLStudioError
 from dlstudio.fairness.audit import audit_fairness
 from dlstudio.fairness.gaps import SHOWN, TOO_FEW
 from dlstudio.fairness.result import FairnessAudit
+from dlstudio.fairness.words import deciding
 from dlstudio.figures.fairness import gaps, groups, intersections, pictures
 from tests.figures.reading import is_readable_and_inert
 
@@ -51,11 +52,11 @@ def binary() -> FairnessAudit:
 def test_groups_are_drawn_at_their_rates_with_their_intervals(binary: FairnessAudit) -> None:
     figure = groups(binary, "race")
     table = binary.by_group.query("sensitive_feature == 'race' and metric == 'selection_rate'").reset_index()
-    full, open_ = figure.data[:2]
-    drawn = dict(zip([*full.y, *open_.y], [*full.x, *open_.x], strict=True))
-    assert [drawn[at] for at in range(3)] == pytest.approx((100 * table.value).tolist())
-    few = table.group.tolist().index("five people")
-    assert list(open_.y) == [few] and open_.marker.symbol == "circle-open" and full.marker.symbol == "circle"
+    full, few = figure.data[0], table.group.tolist().index("five people")
+    drawn = dict(zip(full.y, full.x, strict=True))
+    assert drawn == pytest.approx((100 * table.value).drop(few).to_dict()), "nothing of five people"
+    silent = [(note.text, note.xref) for note in figure.layout.annotations if note.y == few]
+    assert silent == [("too few rows", f"x{panel} domain") for panel in ("", 2, 3, 4)]
     whiskers = dict(zip(full.y, full.x + full.error_x.array, strict=True))
     assert whiskers[0] == pytest.approx(100 * table.high[0])
     assert figure.layout.xaxis.title.text == "Selection rate (%)" and "race" in figure.layout.yaxis.title.text
@@ -67,6 +68,10 @@ def test_gaps_are_told_apart_by_shape_and_the_threshold_is_a_band(binary: Fairne
     figure = gaps(binary)
     worst = binary.gaps[(binary.gaps.group == "overall") & binary.gaps.criterion.str.endswith("_difference")]
     symbols = {trace.name: trace.marker.symbol for trace in figure.data}
+    drawn = [(x, x - less) for one in figure.data for x, less in zip(one.x, one.error_x.arrayminus, strict=True)]
+    told = [row for row in deciding(binary) if np.isfinite(row["p_value"])]
+    joint = [(100 * row["value"], 100 * row["joint_low"]) for row in told]
+    assert np.sort(drawn, axis=0) == pytest.approx(np.sort(joint, axis=0)), "the pairs were chosen among all"
     assert len(set(symbols.values())) == len(symbols) and SHOWN in symbols
     for trace in figure.data:
         assert len(trace.x) == (worst.verdict == trace.name).sum()

@@ -9,14 +9,17 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 import pytest
+from scipy import stats as scipy_stats
 
 from dlstudio.figures import trials, tuning
+from dlstudio.figures.theme import escape
 from dlstudio.tuning.rebuild import importances
 from dlstudio.tuning.result import SearchResult
 from dlstudio.tuning.space import read_space
 from dlstudio.tuning.trial_result import TrialResult
 
 EVIL = "<b>x</b><a href='javascript:alert(1)'>y</a>"
+EVIL_SHOWN = escape(EVIL)
 DRAWN = (
     trials.history, trials.curves, tuning.importance, tuning.slices, tuning.contour, tuning.parallel, tuning.front,
 )  # fmt: skip
@@ -127,6 +130,68 @@ def test_a_contour_has_the_axes_that_were_asked_for() -> None:
         for (width, rate), value in complete.items():
             x, y = (width, rate) if across == "width" else (rate, width)
             assert heights[list(surface.y).index(y), list(surface.x).index(x)] == value
+
+
+@pytest.mark.parametrize("evil", [False, True])
+@pytest.mark.parametrize("directions", [("min",), ("max", "min")], ids=["one metric", "two metrics"])
+def test_every_dot_knows_its_trial(evil: bool, directions: tuple[str, ...]) -> None:
+    result = made(evil=evil, directions=directions)
+    # Two trials break a constraint, and two lie in one place.
+    broken = [dataclasses.replace(row, violations={EVIL: 1.0}) if row.number in (4, 9) else row for row in result.rows]
+    twin = dataclasses.replace(broken[1], params=broken[0].params, values=broken[0].values)
+    result = dataclasses.replace(result, rows=(broken[0], twin, *broken[2:]))
+    rows = {row.number: row for row in result.rows if row.state == "complete"}
+    names = list(result.space)
+
+    def at(number: int, name: str) -> str:
+        return EVIL_SHOWN if rows[number].params[name] == EVIL else str(rows[number].params[name])
+
+    slices, contour = tuning.slices(result), tuning.contour(result, names[0], names[2])
+    for axis, name in slices.layout.meta["axes"].items():
+        traces = [trace for trace in slices.data if (trace.xaxis or "x") == axis]
+        dots = [dot for trace in traces for dot in zip(trace.customdata, trace.x, trace.y, strict=True)]
+        left_out = {4, 9} if name in names[2:] else set()  # Optuna draws no broken constraint over a choice
+        assert sorted(number for number, _, _ in dots) == sorted(set(rows) - left_out)
+        assert all(at(number, name) == str(x) and rows[number].values[0] == y for number, x, y in dots)
+    traces = [trace for trace in contour.data if trace.type == "scatter"]
+    dots = [dot for trace in traces for dot in zip(trace.customdata, trace.x, trace.y, strict=True)]
+    assert sorted(number for number, _, _ in dots) == sorted(rows)
+    assert all((at(number, names[0]), at(number, names[2])) == (str(x), str(y)) for number, x, y in dots)
+    # Pointing or clicking between the dots finds no corner of the grid behind it.
+    assert [trace.hoverinfo for trace in contour.data if trace.type == "contour"] == ["skip"]
+
+
+def test_a_front_draws_its_trials_and_knows_them() -> None:
+    result = made(directions=("max", "min"))
+    figure = tuning.front(result)
+    complete = {row.number: row.values for row in result.rows if row.state == "complete"}
+    best = {
+        number
+        for number, (more, less) in complete.items()
+        if not any(a >= more and b <= less and (a, b) != (more, less) for a, b in complete.values())
+    }
+    others, stand_out = figure.data
+    assert set(stand_out.customdata) == best and set(others.customdata) == set(complete) - best
+    for trace in figure.data:
+        for number, x, y, text in zip(trace.customdata, trace.x, trace.y, trace.text, strict=True):
+            assert (x, y) == complete[number] and text.startswith(f"trial {number}<br>")
+
+
+def test_parallel_lines_are_the_complete_trials() -> None:
+    result = made()
+    lines = [trace for trace in tuning.parallel(result).data if trace.mode == "lines"]
+    shown = [{name: text for name, text in line.customdata} for line in lines]
+
+    def told(value: Any) -> str:
+        return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+    complete = [row for row in result.rows if row.state == "complete"]
+    want = [{name: told(value) for name, value in row.params.items()} for row in complete]
+    want = [{"Validation loss": told(row.value), **texts} for row, texts in zip(complete, want, strict=True)]
+    assert sorted(map(str, map(sorted, map(dict.items, shown)))) == sorted(map(str, map(sorted, map(dict.items, want))))
+    # Higher is more: the order along an axis is that of the values.
+    heights = [line.y[list(texts).index("lr")] for line, texts in zip(lines, shown, strict=True)]
+    assert scipy_stats.spearmanr(heights, [float(texts["lr"]) for texts in shown]).statistic == pytest.approx(1)
 
 
 @pytest.mark.parametrize("direction", ["min", "max"])

@@ -3,6 +3,8 @@
 import errno
 import os
 import random
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -98,6 +100,24 @@ def test_a_continued_run_replaces_what_came_after_its_checkpoint(tmp_path):
     assert series[1].tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 8]
     assert series[2].tolist() == [0, 1, 2, 3, 4, 5, 6, 107, 108]
     assert not reader.read().restarted
+
+
+READ = """
+import sys
+from pathlib import Path
+from dlstudio.telemetry.reader import TelemetryReader
+print([steps.tolist() for _, steps, _, _ in TelemetryReader(Path(sys.argv[1])).read().scalars])
+assert "pandas" not in sys.modules
+"""
+
+
+def test_a_continued_run_is_read_where_nobody_has_imported_pandas(tmp_path):
+    for resumed_at, start in ((None, 0), (2, 3)):
+        writer = TelemetryWriter(tmp_path, resumed_at=resumed_at)
+        writer.scalars(rows(4, keys=("a",), start=start))
+        writer.close()
+    done = subprocess.run([sys.executable, "-c", READ, str(tmp_path)], capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == "[[0, 1, 2, 3, 4, 5, 6]]", done.stderr
 
 
 def test_a_cursor_goes_to_another_process_as_json_and_pays_only_for_what_is_new(tmp_path):

@@ -96,3 +96,16 @@ def test_rows_of_one_class_are_shared_out_evenly():
     classes = np.repeat([0, 1], [31, 12])
     fold = fold_of_rows(small(classes, ("a", "b")), 4, seed=3)
     assert all(np.bincount(fold[classes == 1]) == 3) and set(np.bincount(fold[classes == 0])) == {7, 8}
+
+
+def test_clusters_are_in_one_fold_whole():
+    generator = np.random.default_rng(0)
+    person = np.repeat(np.arange(40), 5)
+    classes = generator.integers(0, 2, 200)
+    fold = fold_of_rows(small(classes, ("a", "b")), 4, seed=3, clusters=person)
+    assert set(fold) == {0, 1, 2, 3} and (fold.reshape(40, 5) == fold.reshape(40, 5)[:, :1]).all()
+    with pytest.raises(DLStudioError, match="4 clusters or more"):
+        fold_of_rows(small(classes, ("a", "b")), 4, clusters=np.arange(200) % 3)
+    one = np.where(np.arange(200) < 100, 0, np.arange(200))  # one person is all there is of class a
+    with pytest.raises(DLStudioError, match="0 of class 'a'"):
+        fold_of_rows(small((np.arange(200) >= 100).astype(int), ("a", "b")), 4, clusters=one)

@@ -195,6 +195,20 @@ def test_many_groups_can_be_shown_and_none_is_by_chance() -> None:
     assert (table.verdict == "miscalibration shown").sum() == 1
 
 
+def test_many_groups_at_the_threshold_are_not_shown_beyond_it() -> None:
+    false = 0
+    for seed in range(12):
+        generator = np.random.default_rng(seed)
+        scores = generator.uniform(0.1, 0.8, 40 * 300)
+        y = (generator.random(len(scores)) < scores + 0.05).astype(int)
+        groups = np.repeat(np.arange(40), 300).astype(str)
+        table = quick(y, scores, groups=groups, threshold=0.05).errors
+        false += (table.verdict == "miscalibration shown").any()
+    assert false <= 2, "at most one assessment in twenty may"  # of 12, more would be so in 2 of 100
+    far = quick((generator.random(len(scores)) < scores + 0.2).astype(int), scores, groups=groups, threshold=0.05)
+    assert (far.errors.verdict == "miscalibration shown").mean() > 0.8
+
+
 def test_all_rows_and_groups_are_one_family() -> None:
     generator = np.random.default_rng(1)
     wrong = 0
@@ -403,6 +417,12 @@ def test_every_sentence_says_number_interval_and_rows() -> None:
         ([0, 1], [0.2, 0.3], {"fix": "temprature"}, "fix"),
         ([0, 1], [0.2, 0.3], {"n_bins": 0}, "n_bins"),
         ([0, 1], [0.2, 0.3], {"level": 95}, "between 0 and 1"),
+        ([0, 1], [0.2, 0.3], {"level": "0.95"}, "between 0 and 1"),
+        ([0, 1], [0.2, 0.3], {"fix": None}, "fix to be a name or several"),
+        ([0, 1], [0.2, 0.3], {"threshold": 5}, "threshold from 0 to 1"),
+        ([0, 1], [0.2, 0.3], {"threshold": -1}, "threshold from 0 to 1"),
+        ([0, 1], [0.2, 0.3], {"seed": -1}, "seed of 0 or more"),
+        ([0, 1], [0.2, 0.3], {"clusters": [[0, 1], [1, 0]]}, "a cluster for each"),
         ([0, 1], None, {}, "what the model said"),
     ],
 )

@@ -17,7 +17,9 @@ from dlstudio.data.dataset import Dataset
 from dlstudio.errors import DLStudioError
 from dlstudio.scoring import auc_parts
 from dlstudio.training import folds as training_folds
+from dlstudio.training import predicted
 from dlstudio.training.fit import fit
+from dlstudio.training.predicted import predictions_of
 from dlstudio.training.recipe import Recipe
 from dlstudio.trust.calibration import assess_calibration
 from dlstudio.trust.curves import curve_points, steps_of
@@ -25,7 +27,9 @@ from dlstudio.trust.estimates import average_precision_parts, of_classes, of_sco
 from dlstudio.trust.evaluation import estimates_of, evaluate
 from dlstudio.trust.evaluation_result import Evaluation
 from dlstudio.trust.folds import mean_over_folds
+from dlstudio.trust.label_errors import find_label_errors
 from dlstudio.trust.scored import Scored
+from dlstudio.trust.weighing import words_at
 
 Array = npt.NDArray[Any]
 
@@ -167,7 +171,7 @@ def test_delong_and_influence_agree_with_the_bootstrap() -> None:
 
 
 def test_balanced_accuracy_of_two_classes_is_newcombes() -> None:
-    found = {one.metric: one for one in of_classes(np.array([[30, 10], [5, 25]]), 0.95, 100, np.random.default_rng(0))}
+    found = {one.metric: one for one in of_classes(np.array([[30, 10], [5, 25]]), 0.95)}
     low, high = stats.difference_interval(25, 30, 10, 40)  # TPR - FPR, of which it is half, and a half
     assert (found["balanced_accuracy"].low, found["balanced_accuracy"].high) == pytest.approx(
         ((float(low) + 1) / 2, (float(high) + 1) / 2)
@@ -210,9 +214,19 @@ def test_intervals_of_decisions_cover(metric: str) -> None:
 
     def draw() -> Any:
         drawn = generator.multinomial(150, shares.ravel()).reshape(2, 2)
-        return {one.metric: one for one in of_classes(drawn, 0.95, 100, generator)}[metric]
+        return {one.metric: one for one in of_classes(drawn, 0.95)}[metric]
 
     assert COVERS[0] <= covered(truth, draw) <= COVERS[1]
+
+
+@pytest.mark.parametrize(("shares", "right", "n"), [((0.25,) * 4, 0.98, 150), ((0.7, 0.2, 0.1), 0.8, 100)])
+def test_intervals_of_mean_f1_cover(shares: tuple[float, ...], right: float, n: int) -> None:
+    generator, k = np.random.default_rng(15), len(shares)
+    cells = np.array(shares)[:, None] * np.where(np.eye(k), right, (1 - right) / (k - 1))
+    truth = float((2 * np.diag(cells) / (cells.sum(axis=0) + cells.sum(axis=1))).mean())
+    drawn = iter(generator.multinomial(n, cells.ravel(), size=N_TIMES).reshape(-1, k, k))
+    share = covered(truth, lambda: {one.metric: one for one in of_classes(next(drawn), 0.95)}["f1"])
+    assert COVERS[0] <= share <= 0.98  # nearly every row is right: a step of one more is a large one
 
 
 @pytest.mark.parametrize("metric", ["r2", "rmse", "mae"])
@@ -233,6 +247,8 @@ def test_a_perfect_ranking_of_few_rows_is_not_certain() -> None:
         value, low, high = result.metric(name)
         assert value == 1 and 0.5 < low < 0.95 and high == pytest.approx(1), name
     assert result.curves.low.min() < 0.8
+    value, low, high = quick([0] * 4 + [1] * 4 + [2] * 4, [0] * 4 + [1] * 4 + [2] * 4).metric("f1")
+    assert value == 1 and 0.5 < low < 0.95 and high == pytest.approx(1)
 
 
 # -- rows that belong together -----------------------------------------------------------------------------------------
@@ -294,7 +310,7 @@ def test_intervals_cover_where_rows_of_a_cluster_are_alike() -> None:
             task="binary", y_true=y, y_pred=(score >= 0.5).astype(int), y_score=score, class_names=("0", "1"),
             kept=np.ones(len(y), dtype=bool),
         )  # fmt: skip
-        for one in estimates_of(scored, 0.95, 100, generator, person):
+        for one in estimates_of(scored, 0.95, person):
             if one.metric in hits:
                 hits[one.metric] += one.low <= truth[one.metric] <= one.high
         one = next(one for one in of_scores(y, score, 0.95) if one.metric == "log_loss")
@@ -319,7 +335,7 @@ def test_clusters_are_checked(run: Any) -> None:
 
 
 def test_a_thousand_classes_fit_into_memory() -> None:
-    """A draw of the bootstrap needs no number for cells that no row is in: a million of them, 8 GB for 1,000 draws."""
+    """Of a million cells of their confusion matrix no more than a few copies are held."""
     import tracemalloc
 
     generator = np.random.default_rng(0)
@@ -332,13 +348,6 @@ def test_a_thousand_classes_fit_into_memory() -> None:
     tracemalloc.stop()
     value, low, high = result.metric("f1")
     assert peak < 500e6 and value == pytest.approx(metrics.f1_score(y, said, average="macro")) and low < high
-
-
-def test_draws_in_parts_are_the_draws_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    y, scores = many_classes()
-    whole = quick(y, y_score=scores).metric("f1")
-    monkeypatch.setattr("dlstudio.trust.estimates.MOST_AT_ONCE", 100)
-    assert quick(y, y_score=scores).metric("f1") == whole
 
 
 # -- curves ------------------------------------------------------------------------------------------------------------
@@ -492,7 +501,12 @@ def test_costs_survive_a_file(tmp_path: Any) -> None:
         (([0, 1], [0, 1]), {"task": "binray"}, "task"),
         (([0, 1], [0, 1]), {"costs": {"false_positive": 1}}, "two classes with scores"),
         (([0, 1], None, [0.1, 0.9]), {"costs": {"false_positives": 1}}, "outcome"),
-        (([0, 1], None, [0.1, 0.9]), {"costs": {"false_positive": np.nan}}, "costs that are numbers"),
+        (([0, 1], None, [0.1, 0.9]), {"costs": {"false_positive": np.nan}}, "cost of false_positive, a finite number"),
+        (([0, 1], None, [0.1, 0.9]), {"costs": {"false_positive": "5"}}, "cost of false_positive, a finite number"),
+        (([0, 1], None, [0.1, 0.9]), {"costs": [5, 1]}, "costs that names its values"),
+        (([0, 1], None, [0.1, 0.9]), {"seed": -1}, "seed of 0 or more"),
+        (([0, 1], None, [0.1, 0.9]), {"level": "0.95"}, "between 0 and 1"),
+        ((None, None, [0.1, 0.9]), {}, "y_true of shape"),
         (([0, 1], [0, 1]), {"cross_validate": 5}, "a run to cross-validate"),
         (([0.5, 1.2], None, [0.1, 0.9]), {"task": "regression"}, "y_pred of a regression"),
         (([0, 5000], [0, 1]), {}, "at most 1,000 classes"),
@@ -533,6 +547,21 @@ def test_a_run_is_its_stored_predictions(run: Any) -> None:
     assert result.metric("accuracy")[0] == pytest.approx(run.scalars("test/accuracy")[1][-1])
     assert result.summary[0].startswith(f"On the {len(y):,} test rows of mortgage")
     assert quick("signed-off", split="val").split == "val"
+
+
+def test_scores_that_are_no_probabilities_have_no_log_loss(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = predicted._checkpoint_of(run)
+    monkeypatch.setattr(predicted, "_checkpoint_of", lambda _: content | {"scores_are_probabilities": False})
+    marked = quick(run, costs={"false_positive": 5})
+    assert not predictions_of(run).scores_are_probabilities and not marked.scores_are_probabilities
+    assert set(marked.frame().metric) >= {"auc", "average_precision", "accuracy"}
+    assert not {"log_loss", "brier"} & set(marked.frame().metric)
+    assert "From a score of" in words_at(marked, 0.5)[0]
+    for verb in (assess_calibration, find_label_errors):
+        with pytest.raises(DLStudioError, match="probabilities"):
+            verb(run)
+    monkeypatch.undo()
+    assert {"log_loss", "brier"} <= set(quick(run).frame().metric)
 
 
 def test_a_run_is_calibrated_by_its_columns(run: Any) -> None:
@@ -605,6 +634,31 @@ def test_folds_of_other_data_than_the_runs_are_refused(run: Any, monkeypatch: py
     monkeypatch.setattr(checkpoint, "read", older)
     with pytest.raises(DLStudioError, match="another version of 'mortgage'"):
         quick(run, cross_validate=3)
+
+
+def test_folds_do_not_part_clusters(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+
+    def answer(recipe: Recipe, dataset: Dataset, *, clusters: Any, **_: Any) -> Array:
+        asked.append(clusters)
+        return np.full((len(dataset), 2), 0.5)
+
+    monkeypatch.setattr(training_folds, "out_of_fold", answer)
+    result = quick(run, clusters="loanamt", cross_validate=3)
+    amounts = predictions_of(run).dataset.frame["loanamt"]
+    assert np.array_equal(asked[0], amounts.factorize()[0]) and amounts.duplicated().any()
+    assert result.folds.groupby("fold").n.first().sum() == len(amounts)
+    with pytest.raises(DLStudioError, match="the name of a column"):
+        quick(run, clusters=np.arange(result.n), cross_validate=3)
+
+
+def test_the_mean_over_folds_is_of_those_where_it_is_defined() -> None:
+    mean, low, high = mean_over_folds(np.array([0.8, np.nan, 0.9, 1.0]), 0.95)
+    assert mean == pytest.approx(0.9)
+    half = 4.302653 * 0.1 * np.sqrt(1 / 3 + 1 / 3)
+    assert (low, high) == pytest.approx((0.9 - half, 0.9 + half), rel=1e-6)
+    mean, low, high = mean_over_folds(np.array([np.nan, 0.9]), 0.95)
+    assert mean == 0.9 and np.isnan([low, high]).all()
 
 
 def test_the_mean_over_folds_is_wider_than_of_independent_ones() -> None:

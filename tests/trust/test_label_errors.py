@@ -13,6 +13,7 @@ from dlstudio.data.dataset import Dataset
 from dlstudio.data.prepare import prepare
 from dlstudio.errors import DLStudioError
 from dlstudio.results import load, save
+from dlstudio.runs.kept import kept
 from dlstudio.runs.run import Run
 from dlstudio.stats import wilson
 from dlstudio.training.checkpoint import load_model
@@ -183,6 +184,10 @@ CHANCE = np.full((100, 2), 0.5)
         ({"data": [0] * 97 + [1] * 3, "features": np.zeros((100, 2))}, "a class of 3"),
         ({"data": LABELS, "y_prob": CHANCE, "part": "train"}, "part"),
         ({"data": LABELS, "y_prob": CHANCE, "n_folds": 1}, "n_folds of 2 or more"),
+        ({"data": LABELS, "y_prob": CHANCE, "seed": -1}, "seed of 0 or more"),
+        ({"data": LABELS, "y_prob": CHANCE, "level": "0.95"}, "between 0 and 1"),
+        ({"data": LABELS, "y_prob": 0.5}, "a row of y_prob for every label"),
+        ({"data": LABELS, "y_prob": ["a"] * 100}, "probabilities as numbers"),
     ],
 )
 def test_bad_input_is_refused(arguments, said):
@@ -215,6 +220,8 @@ def test_all_rows_of_a_run_are_checked(mortgage):
     result = find_label_errors(mortgage, part="all", n_folds=2, progress=False)
     assert len(result.rows) == 1989 and result.part == "all" and "trained 2 times" in result.method
     assert sorted(result.rows) == list(range(1989))
+    find_label_errors(mortgage)
+    assert kept(mortgage, "label-errors", LabelErrors) == result, "a look at the test part took it away"
 
 
 def test_labels_are_judged_by_models_that_did_not_see_them(monkeypatch):

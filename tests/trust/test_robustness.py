@@ -11,9 +11,10 @@ from torch import nn
 
 from dlstudio import results, stats
 from dlstudio.errors import DLStudioError
+from dlstudio.runs.kept import kept
 from dlstudio.trust.robustness import assess_robustness
 from dlstudio.trust.robustness_result import RobustnessResult, describe
-from dlstudio.trust.wording import percent
+from dlstudio.wording import percent
 
 EPSILONS = (0.01, 0.05, 0.2, 0.6)
 ORDER = {"linf": 1, "l2": 2}
@@ -341,6 +342,18 @@ def test_verdicts_follow_intervals() -> None:
     assert weakens.verdict == "weakens" and weakens.curves["pgd"].holds_to == tiny
 
 
+def test_few_rows_show_neither_that_a_model_weakens_nor_that_it_holds() -> None:
+    model, x = linear(), rows(20)
+    y = noisy_labels(model, x, 0)
+    margin, w = margins(model, x, y)
+    tiny = float(margin.min() / w.norm(p=1)) / 2
+    unsure = assess(model, x, y, epsilons=(tiny,), corruptions=())
+    assert unsure.curves["fgsm"].value.tolist() == [1, 1] and unsure.curves["fgsm"].lost_high[1] > 0.1
+    assert unsure.verdict == "not enough data" and "too few to tell" in describe(unsure)[0]
+    assert all("cannot be told" in one.sentence and "Train" not in one.remedy for one in unsure.findings)
+    assert assess(model, x, y, epsilons=(tiny, 10.0), corruptions=()).verdict == "weakens"
+
+
 def test_words_carry_number_interval_and_rows() -> None:
     model, x = linear(), rows()
     y = noisy_labels(model, x)
@@ -432,6 +445,15 @@ def test_without_gradients_corruptions_remain() -> None:
         ({"std": 0.0}, "std above 0"),
         ({"mean": torch.zeros(4)}, "one per channel"),
         ({"bounds": (0, 0.1)}, "bounds around"),
+        ({"bounds": (1,)}, "bounds of two numbers"),
+        ({"mean": "half"}, "mean as numbers"),
+        ({"mask": "all"}, "mask as numbers"),
+        ({"targets": ["yes"] * 300}, "targets as numbers"),
+        ({"inputs": 3}, "one row of inputs"),
+        ({"attacks": None}, "attack to be a name or several"),
+        ({"corruptions": 3}, "corruption to be a name or several"),
+        ({"level": 95}, "between 0 and 1"),
+        ({"seed": -1}, "seed of 0 or more"),
         ({"n_steps": 0}, "n_steps"),
         ({"max_seconds": 0}, "max_seconds"),
         ({"rows": [1]}, "for a run only"),
@@ -464,6 +486,7 @@ def test_a_run_is_attacked_in_its_numbers_only() -> None:
     assert result.curves["pgd"].unit == "standard deviations of the columns"
     some = assess(run, None, None, rows=[3, 14], epsilons=(0.2,), corruptions=())
     assert some.rows.tolist() == [3, 14]
+    assert kept(run, "robustness", RobustnessResult) == result, "a look at two rows took it away"
     assert result.rows_of_part == {"test": len(test.rows)} and "test rows of mortgage" in describe(result)[0]
     assert not any(finding.code == "DLS356" for finding in result.findings)
     seen = test.dataset.splits["train"][:4]

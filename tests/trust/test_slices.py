@@ -5,14 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from scipy import stats as scipy_stats
 
 from dlstudio.errors import DLStudioError
 from dlstudio.results import load, save
 from dlstudio.runs.run import Run
+from dlstudio.training.checkpoint import load_model
 from dlstudio.training.fit import fit
 from dlstudio.training.predicted import predictions_of
 from dlstudio.training.recipe import Recipe
+from dlstudio.trust.embeddings import embeddings_of
 from dlstudio.trust.slice_evidence import Population, Tally, p_worse
 from dlstudio.trust.slice_result import SliceResult, words
 from dlstudio.trust.slice_search import Search
@@ -321,6 +324,11 @@ ZEROS = np.zeros(100)
         ({"loss": ZEROS, "bins": 2.5}, "bins of 2 or more"),
         ({"loss": ZEROS, "level": 95}, "between 0 and 1"),
         ({"loss": ZEROS, "threshold": -1}, "threshold of 0 or more"),
+        ({"loss": ZEROS, "threshold": "0.1"}, "threshold of 0 or more"),
+        ({"loss": ZEROS, "level": "0.95"}, "between 0 and 1"),
+        ({"loss": np.zeros((100, 2))}, "loss of shape"),
+        ({"y_true": np.zeros((100, 2)), "y_pred": ZEROS}, "y_true of shape"),
+        ({"loss": ZEROS, "embeddings": "last"}, "embeddings of numbers"),
         ({"loss": ZEROS, "embeddings": np.zeros((100, 2))}, "10 different embeddings"),
         ({"loss": ZEROS, "embeddings": np.zeros((90, 2))}, "90 embeddings"),
         ({"loss": ZEROS, "embeddings": np.full((100, 2), np.nan)}, "finite embeddings"),
@@ -373,4 +381,18 @@ def test_a_run_is_sliced_by_what_its_model_sees_and_by_groups(mortgage):
 def test_images_are_sliced_by_clusters():
     run = fit(Recipe(data="digits", model="cnn", epochs=1, name="slices-digits"), progress=False)
     result = find_slices(run, min_rows=10, n_clusters=5)
-    assert result.n_tested and all(name.startswith("input cluster ") for name in result.slices)
+    assert result.n_tested and all(name.startswith("embedding cluster ") for name in result.slices)
+
+
+def test_clusters_of_a_run_are_of_what_its_model_makes_of_rows(mortgage):
+    predicted = predictions_of(mortgage)
+    found = embeddings_of(mortgage, predicted.dataset, predicted.rows)
+    last = [layer for layer in load_model(mortgage).modules() if isinstance(layer, torch.nn.Linear)][-1]
+    with torch.no_grad():
+        said = last(torch.from_numpy(found).float()).softmax(dim=1)[:, 1]
+    np.testing.assert_allclose(said, predicted.y_score, atol=1e-5)
+    alone = find_slices(None, predicted.y_true, predicted.y_pred, embeddings=found, n_clusters=4, min_rows=10)
+    both = find_slices(mortgage, depth=1, n_clusters=4, min_rows=10, max_slices=500)
+    named = find_slices(mortgage, columns=["black"], n_clusters=4, min_rows=10)
+    assert both.n_tested > alone.n_tested >= 2 and not any("cluster" in name for name in named.slices)
+    assert both.n_tested == find_slices(mortgage, depth=1, embeddings=found, n_clusters=4, min_rows=10).n_tested

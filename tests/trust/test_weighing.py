@@ -71,7 +71,7 @@ def test_words_at_a_threshold_are_its_counts_and_costs(
     ("result", "costs", "words"),
     [
         ({}, {"false_positives": 1}, "'false_positive'"),
-        ({}, {"false_positive": np.nan}, "costs that are numbers"),
+        ({}, {"false_positive": np.nan}, "cost of false_positive, a finite number"),
         ({"positive_scores": None}, COSTS, "classes without scores"),
         ({"task": "regression", "positive_scores": None}, COSTS, "regression"),
     ],

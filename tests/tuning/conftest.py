@@ -36,6 +36,15 @@ def parabola(rec: Any, config: dict[str, Any]) -> None:
     rec.log({"loss": (config["x"] - 0.3) ** 2})
 
 
+def gated(rec: Any, config: dict[str, Any]) -> None:
+    """Goes on until the file that it is given is there."""
+    for step in range(1200):
+        rec.log({"loss": config["x"]}, step=step)
+        if Path(config["gate"]).exists():
+            return
+        time.sleep(0.05)
+
+
 def slow(rec: Any, config: dict[str, Any]) -> None:
     """Goes on until it is stopped, or for a minute."""
     for step in range(1200):

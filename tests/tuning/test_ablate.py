@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-import time
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,14 +12,17 @@ import pandas as pd
 import psutil
 import pytest
 
+import dlstudio as dls
 from dlstudio import results
 from dlstudio.errors import DLStudioError
-from dlstudio.runs.folder import RunFolder
 from dlstudio.training.recipe import Recipe
 from dlstudio.tuning.ablate import ablate, ablate_values
-from dlstudio.tuning.ablation import Ablation, items_of, open_ablation, write_ablation
+from dlstudio.tuning.ablation import Ablation, open_ablation
 from dlstudio.tuning.ablation_result import AblationResult
 from dlstudio.tuning.factors import cell_label, cell_recipe, read_factors
+from dlstudio.widgets.ablation import AblationView
+from tests.tuning.staged import Staged, staged, values_of
+from tests.waiting import until
 
 RECIPE = Recipe(data="digits", schedule="cosine", clip_norm=1.0, model_options={"dropout": 0.2})
 
@@ -77,6 +78,14 @@ def test_factors_that_cannot_be(factors: dict[str, Any], says: str) -> None:
     [
         ({"seeds": 0}, "seeds"),
         ({"seeds": [1, 1]}, "different"),
+        ({"seeds": 5.0}, "how many seeds"),
+        ({"seeds": None}, "how many seeds"),
+        ({"seeds": "5"}, "how many seeds"),
+        ({"seeds": [1, 2.5]}, "how many seeds"),
+        ({"seeds": 10**12}, "up to 1,000"),
+        ({"metric": None}, "the name of a metric"),
+        ({"factors": None}, "factors by name"),
+        ({"resume": "that"}, "only workers for an ablation to resume, but got recipe and factors"),
         ({"level": 95}, "level"),
         ({"margin": 0.0}, "margin"),
         ({"metric": "val/spread"}, "direction"),
@@ -150,12 +159,15 @@ def test_a_failed_run_is_said(tmp_path: Path) -> None:
 
 
 def test_tables_that_cannot_be_read() -> None:
-    frame = table(2)
+    frame = table(2).assign(words="good")
     for change, says in (
         ({"metric": "acu"}, "Did you mean 'auc'"),
         ({"factors": ["f3"]}, "column"),
         ({"factors": {"f0": "on"}}, "rows with f0 = 'on'"),
         ({"factors": ["f0"]}, "one row for each"),
+        ({"factors": []}, "at least one factor"),
+        ({"metric": None}, "the name of a metric"),
+        ({"metric": "words"}, "numbers in the column 'words'"),
     ):
         with pytest.raises(DLStudioError, match=says):
             ablate_values(frame, **{"metric": "auc", "direction": "max", "factors": ["f0", "f1"], **change})
@@ -170,64 +182,11 @@ def test_tables_that_cannot_be_read() -> None:
 # -- stewardship -------------------------------------------------------------------------------------------------------
 
 
-class Staged:
-    """A plan whose runs end when the test says so, with the values of a table."""
-
-    def __init__(self, folder: Path, values: Any) -> None:
-        self.folder, self.key, self.name, self.status, self.reason = folder, folder.name, "staged", "RUNNING", None
-        self.values = np.asarray(values, dtype=float).T.ravel()  # seed by seed
-        self.states = ["WAITING"] * len(self.values)
-        self.latest_name, self.is_stopped = "auc", False
-
-    @property
-    def runs(self) -> list[Any]:
-        def run(item: int) -> Any:
-            latest = {self.latest_name: self.values[item]}
-            return SimpleNamespace(key=f"run{item}", reason="", state=lambda: SimpleNamespace(latest=latest))
-
-        return [None if state == "WAITING" else run(item) for item, state in enumerate(self.states)]
-
-    def state(self) -> Any:
-        return SimpleNamespace(is_over="WAITING" not in self.states)
-
-    def cancel(self, items: list[int]) -> None:
-        RunFolder(self.folder).command("cancel", items=items)
-        for item in items:
-            self.states[item] = "FAIL"
-
-    def stop(self) -> None:
-        self.is_stopped = True
-
-    def train(self, n: int = 1) -> None:
-        for item in [item for item, state in enumerate(self.states) if state == "WAITING"][:n]:
-            self.states[item] = "COMPLETE"
-
-
-def staged(values: Any, *, stop: bool = True, design: str = "one-out") -> tuple[Ablation, Staged]:
-    folder = RunFolder.create("staged", kind="ablation", config={}).path
-    plan = Staged(folder, values)
-    n_cells, n_seeds = np.shape(values)
-    names = ["a", "b", "c", "d"][: n_cells - 1 if design == "one-out" else int(math.log2(n_cells))]
-    seeds = list(range(n_seeds))
-    about = {
-        "metric": "auc", "direction": "max", "design": design, "factors": names, "off": dict.fromkeys(names, ["off"]),
-        "labels": [str(cell) for cell in range(n_cells)], "seeds": seeds, "level": 0.95, "margin": None, "stop": stop,
-        "items": items_of(n_cells, seeds),
-    }  # fmt: skip
-    write_ablation(folder, about)
-    return Ablation(plan), plan  # type: ignore[arg-type]
-
-
 def see_through(ablation: Ablation, plan: Staged) -> AblationResult:
     while not plan.state().is_over:
         plan.train()
         ablation.spare()
     return ablation.estimate()
-
-
-def values_of(shifts: list[float], n_seeds: int = 10, seed: int = 0) -> Any:
-    noise = np.random.default_rng(seed).normal(0, 0.01, (len(shifts) + 1, n_seeds))
-    return noise + 0.9 - np.array([0.0, *shifts])[:, None]
 
 
 def test_what_is_decided_or_hopeless_is_not_trained_on(studio_home: Path) -> None:
@@ -256,6 +215,30 @@ def test_without_stopping_everything_is_trained_and_judged_once(studio_home: Pat
     found = see_through(ablation, plan)
     assert found.n_saved == 0 and found.count("complete") == 18 and not found.sequential
     assert found.main.test.tolist() == ["paired t", "paired t"] or "permutation" in found.main.test[0]
+
+
+def test_what_was_stopped_is_not_complete_and_did_not_fail(studio_home: Path) -> None:
+    for stop in (True, False):
+        ablation, plan = staged(values_of([0.0, 0.0]), stop=stop)
+        plan.train(6)
+        assert set(ablation.estimate().main.state) == {"open"}
+        plan.status, plan.is_stopped = "KILLED", True
+        found = ablation.estimate()
+        assert found.count("not trained") == 24 and found.count("failed") == 0 and found.is_complete
+        assert set(found.main.state) == {"stopped"} and set(found.main.n) == {2}
+        assert {finding.code for finding in found.findings} == {"DLS563", "DLS568"}
+        assert "24 were not trained" in found.summary[0]
+
+
+def test_without_stopping_nothing_is_said_before_the_end(studio_home: Path) -> None:
+    ablation, plan = staged(values_of([0.5, 0.0], 8), stop=False)
+    plan.train(12)
+    found = ablation.estimate()
+    assert set(found.main.verdict) == {"not enough data"} and set(found.main.n) == {4} and not found.findings
+    assert found.summary[0] == "Nothing is judged so far (12 of 24 runs are done)."
+    assert all("not judged before its last seed" in sentence for sentence in found.main.sentence)
+    plan.train(12)
+    assert ablation.estimate().main.verdict[0] == "better"
 
 
 def test_a_metric_that_no_run_has_ends_it(studio_home: Path) -> None:
@@ -304,42 +287,74 @@ def test_a_run_with_a_value_that_is_not_finite_counts_as_failed(studio_home: Pat
 # -- from end to end ---------------------------------------------------------------------------------------------------
 
 
+def processes(home: Path, module: str) -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        command = process.info["cmdline"] or []
+        if f"dlstudio.tuning.{module}" in command and str(home) in " ".join(command):
+            found.append(process)
+    return found
+
+
 @pytest.fixture
 def leaves_nothing_behind(studio_home: Path) -> Any:
     yield
-    for process in psutil.process_iter(["cmdline"]):
-        command = process.info["cmdline"] or []
-        modules = ("dlstudio.tuning.steward", "dlstudio.tuning.coordinator", "dlstudio.tuning.worker")
-        if any(word in modules for word in command) and str(studio_home) in " ".join(command):
-            process.kill()
+    left = [process for module in ("steward", "coordinator", "worker") for process in processes(studio_home, module)]
+    for process in left:
+        process.kill()
 
 
 @pytest.mark.usefixtures("leaves_nothing_behind")
-def test_an_ablation_of_a_recipe(studio_home: Path) -> None:
+def test_an_ablation_of_a_recipe_that_loses_its_steward_and_is_stopped(studio_home: Path) -> None:
     recipe = Recipe(data="digits", epochs=1, lr=0.01, clip_norm=1e9, device="cpu", seed=3)
     ablation = ablate(
         recipe,
         {"lr": 1e-7, "clipping": {"clip_norm": None}},
         metric="val/accuracy",
-        seeds=3,
+        seeds=7,
         name="end-to-end",
     )
     assert open_ablation("end-to-end").plan == ablation.plan
-    assert ablation.wait(180).status == "FINISHED"
+    with pytest.raises(DLStudioError, match="a search that is over"):
+        ablate(resume="end-to-end")
+    (steward,) = until(lambda: processes(studio_home, "steward"))
+    steward.kill()
+    until(lambda: ablation.plan.states.count("COMPLETE") >= 2)
+    until(lambda: [one for one in processes(studio_home, "steward") if one.pid != steward.pid])
+
+    ablation.stop()
+    assert ablation.wait(60).status == "KILLED"
+    stopped = ablation.estimate()
+    assert stopped.count("failed") == 0 and stopped.count("not trained") >= 15 and stopped.is_complete
+    assert set(stopped.main.state) == {"stopped"}
+    codes = {finding.code: finding for finding in stopped.findings}
+    assert "DLS564" not in codes and codes["DLS568"].remedy == "Continue it with dlstudio.ablate(resume='end-to-end')."
+    assert f"{stopped.count('not trained')} were not trained" in stopped.summary[0]
+
+    # It goes on where it was, with a steward, which spares what is decided and what is hopeless.
+    again = ablate(resume="end-to-end", workers=2)
+    assert again.plan == ablation.plan
+    until(lambda: again.plan.states.count("COMPLETE") >= 10)
+    again.pause()  # these runs are quicker than a steward that has to start on a busy machine
+    until(lambda: again.plan.states.count("FAIL") >= 3)
+    again.resume()
+    assert again.wait(180).status == "FINISHED"
     found = open_ablation("end-to-end").estimate()
     main = found.main.set_index("factor")
     assert main.verdict["lr"] == "better" and main.difference["lr"] > 0.5
     assert main.same["clipping"] and "DLS566" in {finding.code for finding in found.findings}
+    assert main.state.to_dict() == {"lr": "decided", "clipping": "hopeless"}
+    assert found.n_saved >= 3 and found.count("complete") + found.n_saved == found.n_planned == 21
+    assert "DLS568" not in {finding.code for finding in found.findings}
     rows = found.runs
-    assert set(rows.seed) == {3, 4, 5}
+    assert set(rows.seed) == set(range(3, 10))
     for row, run in zip(rows.itertuples(), ablation.runs, strict=True):
         if row.state == "complete":
             assert run is not None and run.key == row.run and run.config["seed"] == row.seed
             assert row.value == run.state().latest["val/accuracy"]  # type: ignore[index]
             assert run.info["tags"]["variant"] == row.label
-    saved = results.load(ablation.folder / "results" / "ablation.json")
-    deadline = time.monotonic() + 20
-    while saved.status != "FINISHED" and time.monotonic() < deadline:
-        time.sleep(0.1)
-        saved = results.load(ablation.folder / "results" / "ablation.json")
-    assert saved == found
+    view = dls.show("end-to-end")
+    assert isinstance(view, AblationView) and view.result == found and all(one in repr(view) for one in found.summary)
+    path = ablation.folder / "results" / "ablation.json"
+    until(lambda: results.load(path).status == "FINISHED")
+    assert results.load(path) == found

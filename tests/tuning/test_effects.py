@@ -10,9 +10,9 @@ import pytest
 from scipy import stats as scipy_stats
 
 from dlstudio import stats
-from dlstudio.repetitions import paired_contrast
+from dlstudio.repetitions import equivalence_p, paired_contrast
 from dlstudio.tuning.designs import Design, make_design
-from dlstudio.tuning.effects import DECIDED, HOPELESS, OPEN, SEEN, Judging, estimate, still_needed
+from dlstudio.tuning.effects import DECIDED, HOPELESS, OPEN, SEEN, STOPPED, Judging, adjusted, estimate, still_needed
 from dlstudio.tuning.stopping import chance_to_decide, sequential_contrast, sequential_equivalence_p
 
 NAMES = ["a", "b", "c", "d"]
@@ -76,6 +76,55 @@ def test_interactions_are_a_family_of_their_own() -> None:
         assert [row["p_adjusted"] for row in family] == pytest.approx(adjusted)
 
 
+def test_with_a_margin_the_family_keeps_its_error_over_both_questions() -> None:
+    """One component does nothing, one as much as the margin: neither may be told otherwise."""
+    margin, n = 1.4, 20_000
+    d = np.random.default_rng(11).standard_normal((n, 2, 6)) + np.array([0.0, margin])[:, None]
+    contrast = paired_contrast(d, step=0.0, n_comparisons=2)
+    p, same = contrast.p_value, equivalence_p(contrast, margin)
+    found = np.array([adjusted(*pair) for pair in zip(p.tolist(), same.tolist(), strict=True)])  # (n, question, one)
+    shown = found <= 0.05
+    false = (shown[:, 0, 0] & ~shown[:, 1, 0]) | shown[:, 1, 1]  # what is equivalent is not called different
+    assert false.mean() <= 0.05 + 2.5 * (0.05 * 0.95 / n) ** 0.5
+    assert shown[:, 0, 1].mean() > 0.5  # and it is not for lack of power
+
+
+@pytest.mark.parametrize("kind", ["one-out", "factorial", "fractional"])
+@pytest.mark.parametrize("sequential", [False, True])
+def test_the_family_of_every_design_keeps_its_error(kind: str, sequential: bool) -> None:
+    """One component matters, all others and all pairs do nothing. A look at the end has what all looks have."""
+    design, n, n_seeds = make_design(kind, NAMES, [1] * 4), 700 if sequential else 5000, 6
+    y = np.random.default_rng(15).standard_normal((n, design.n_cells, n_seeds))
+    y[:, design.levels[:, 0] > 0] -= 4.0
+    for is_main in (True, False):
+        family = [effect for effect in design.effects() if effect.is_main is is_main]
+        if not family:
+            continue
+        d = np.einsum("ec,ncs->nes", np.array([effect.weights for effect in family]), y)
+        if sequential:
+            p = np.array([[float(sequential_contrast(one, n_seeds).p_value) for one in row] for row in d])
+        else:
+            p = paired_contrast(d, step=0.0, n_comparisons=len(family)).p_value
+        false = np.array([adjusted(row)[0] for row in p.tolist()]) <= 0.05
+        alarms = false[:, 1:] if is_main else false
+        assert alarms.any(axis=1).mean() <= 0.05 + 2.5 * (0.05 * 0.95 / n) ** 0.5
+        assert not is_main or false[:, 0].mean() > 0.9
+
+
+def test_holm_over_both_questions_counts_effects() -> None:
+    design = make_design("one-out", ["a", "b"], [1, 1])
+    y = np.random.default_rng(12).normal(size=(3, 5)) + np.array([1.0, 0.0, 0.0])[:, None]
+    rows = estimated(design, y, margin=3.0).values()
+    contrasts = [paired_contrast(y[0] - y[cell]) for cell in (1, 2)]
+    p = [float(one.p_value) for one in contrasts] + [float(equivalence_p(one, 3.0)) for one in contrasts]
+    order = np.argsort(p)
+    assert {int(at) % 2 for at in order[:2]} == {0, 1}  # none has both behind it before the last one
+    want = np.empty(4)
+    want[order] = np.minimum(1, np.maximum.accumulate(np.array(p)[order] * np.array([2, 2, 2, 1])))
+    assert [row["p_adjusted"] for row in rows] == pytest.approx(want[:2])
+    assert [row["p_equivalent"] for row in rows] == pytest.approx(want[2:])
+
+
 def test_seeds_without_all_their_runs_are_left_out_of_what_needs_them() -> None:
     design = make_design("one-out", ["a", "b"], [1, 1])
     y = np.random.default_rng(2).normal(size=(3, 4))
@@ -130,6 +179,33 @@ def test_states_and_what_is_still_needed() -> None:
     assert needed.tolist() == [states["none"] == OPEN, False, states["none"] == OPEN, False]
     rows = estimate(design, y, np.zeros(y.shape, bool), Judging(direction="max", sequential=False))
     assert {row["state"] for row in rows} == {SEEN}
+
+
+def test_without_looks_nothing_is_judged_before_its_last_seed() -> None:
+    design = make_design("one-out", ["a", "b"], [1, 1])
+    y = np.random.default_rng(13).normal(size=(3, 8)) * 0.01 + np.array([0.9, 0.3, 0.5])[:, None]
+    pending, how = np.zeros(y.shape, bool), Judging(direction="max", margin=0.05)
+    pending[1, 7] = True
+    values = np.where(pending, np.nan, y)
+    a, b = estimate(design, values, pending, how)
+    assert (a["verdict"], a["state"], a["n"]) == ("not enough data", OPEN, 7) and a["difference"] > 0.5
+    assert np.isnan([a["p_adjusted"], a["p_equivalent"]]).all()
+    assert (b["verdict"], b["state"]) == ("better", SEEN)
+    # What is judged early only becomes surer when the rest is there.
+    a, later = estimate(design, y, np.zeros(y.shape, bool), how)
+    assert a["verdict"] == "better" and later["p_adjusted"] <= b["p_adjusted"]
+
+
+def test_an_effect_that_was_stopped_is_not_complete() -> None:
+    design = make_design("one-out", ["a", "b"], [1, 1])
+    y = np.random.default_rng(14).normal(size=(3, 8))
+    untrained = np.zeros(y.shape, bool)
+    untrained[1, 5:] = True
+    y[untrained] = np.nan
+    for sequential in (False, True):
+        how = Judging(direction="max", sequential=sequential)
+        rows = estimate(design, y, np.zeros(y.shape, bool), how, untrained=untrained)
+        assert [row["state"] for row in rows] == [STOPPED, SEEN] and rows[0]["n"] == 5
 
 
 def test_one_look_at_the_end_is_a_t_test() -> None:

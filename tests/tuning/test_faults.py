@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from dlstudio.cli import main
 from dlstudio.errors import DLStudioError
 from dlstudio.runs.run import open_run
 from dlstudio.tuning.search import Search
+from dlstudio.tuning.storage import open_storage
 from dlstudio.tuning.tune import tune
-from tests.tuning.conftest import ended, parabola, processes_of, slow
+from tests.tuning.conftest import ended, gated, parabola, processes_of, slow
 from tests.waiting import until
 
 Start = Callable[..., Search]
@@ -50,7 +55,10 @@ def check_whole(search: Search, n: int) -> None:
         run for run in search.folder.parent.iterdir() if open_run(run.name).info["tags"].get("parent") == search.key
     ]
     assert {run.folder for run in runs} == set(children)
-    assert search.run.scalars("trial")[0].tolist() == list(range(1, len(rows) + 1))  # logged once each, without a hole
+    steps, logged = search.run.scalars("trial")  # once each, without a hole
+    assert steps.tolist() == list(range(1, len(rows) + 1)) and sorted(logged) == [row.number for row in rows]
+    values, best = search.run.scalars("loss")[1], search.run.scalars("best/loss")[1]
+    assert sorted(values) == sorted(row.value for row in counted) and (best == np.minimum.accumulate(values)).all()
 
 
 def test_a_killed_worker_costs_its_one_trial(started: Start) -> None:
@@ -98,12 +106,73 @@ def test_a_search_that_was_stopped_goes_on_where_it_was(started: Start) -> None:
     ended(search)
 
 
-def test_a_finished_search_takes_more_trials(started: Start) -> None:
+@pytest.mark.parametrize("how", ["stopped", "killed", "workers killed"])
+def test_a_search_of_five_workers_goes_on(started: Start, tmp_path: Path, how: str) -> None:
+    gate = tmp_path / "gate"
+    search = started(gated, {"x": (0.0, 1.0), "gate": [str(gate)]}, n_trials=6, workers=5, pruner=None)
+    until(lambda: len(running(search)) == 5)
+    if how == "stopped":
+        search.stop()
+    if how == "killed":
+        kill(search, "coordinator")
+    if how != "stopped":
+        kill(search, "worker")
+    if how != "workers killed":
+        ended(search)
+        until(lambda: not processes_of(search, "worker"))
+    gate.write_text("")
+    ended(search if how == "workers killed" else tune(resume=search))
+    assert (search.status, search.reason) == ("FINISHED", None)
+    check_whole(search, 6)
+    assert [row.state for row in search.result(importance=False).rows[:5]] == ["lost"] * 5
+
+
+def deadly(rec: Any, config: dict[str, Any]) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_search_whose_workers_are_killed_again_and_again_ends_and_says_why(started: Start) -> None:
+    search = ended(started(deadly, n_trials=50))
+    assert search.status == "FAILED" and len(search.trials) == 5
+    assert "one worker after the other was killed (its worker was killed by SIGKILL)" in str(search.reason)
+
+
+def test_a_point_of_a_grid_whose_worker_was_killed_is_tried_again(started: Start, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    search = started(gated, {"x": [0.0, 1.0, 2.0], "gate": [str(gate)]}, sampler="grid", pruner=None)
+    first = until(lambda: running(search))[0]
+    kill(search, "worker")
+    until(lambda: search.result(importance=False).rows[first.number].state == "lost")
+    gate.write_text("")
+    ended(search)
+    check_whole(search, 3)
+    assert sorted(row.params["x"] for row in search.result(importance=False).rows) == [0.0, 0.0, 1.0, 2.0]
+
+
+def test_a_grid_that_goes_on_has_its_other_points_and_no_more(started: Start) -> None:
+    search = ended(started(space={"x": [0.3, 1.0, 0.5]}, sampler="grid", n_trials=1))
+    assert len(search.trials) == 1
+    ended(tune(resume=search.name, n_trials=99))
+    check_whole(search, 3)
+    assert search.trials["params.x"].tolist() == [0.3, 1.0, 0.5] and search.settings.n_trials == 3
+
+
+def test_a_finished_search_takes_more_trials(started: Start, capsys: pytest.CaptureFixture[str]) -> None:
     search = ended(started(n_trials=3))
-    ended(tune(resume=search.name, n_trials=5, workers=2))
+    with pytest.raises(DLStudioError, match=r"dlstudio\.tune\(resume"):
+        search.pause()
+    ended(tune(resume=search, n_trials=5, workers=2))
     check_whole(search, 5)
-    with pytest.raises(DLStudioError, match="keeps its space"):
-        tune(parabola, resume=search.name)
+    assert main(["resume", search.name]) == 0 and "what is left to train" in capsys.readouterr().out
+    check_whole(ended(search), 5)
+    for given, complaint in (
+        ({"what": parabola}, "keeps its space"),
+        ({"metric": "loss", "pruner": None}, "but got metric and pruner"),
+        ({"storage": "elsewhere.log", "seed": 1}, "but got seed and storage"),
+        ({"n_trials": 0}, "n_trials"),
+    ):
+        with pytest.raises(DLStudioError, match=complaint):
+            tune(resume=search, **given)
 
 
 OTHER = """
@@ -137,6 +206,36 @@ def test_two_processes_tune_one_study(started: Start, tmp_path: Path, kind: str)
     homes = first.folder.parent, tmp_path / "other-home" / "runs"
     trained = [sum((home / str(row.run)).exists() for row in rows if row.run) for home in homes]
     assert sum(trained) == len([row for row in rows if row.run]) and all(trained)  # both had their share
+    for changes, what in (({"space": {"x": (0.0, 2.0)}}, "space"), ({"metric": "val/loss"}, "metrics")):
+        with pytest.raises(DLStudioError, match=f"same {what}"):
+            tune(brief, **{"space": {"x": (0.0, 1.0)}, "metric": "loss", **changes}, name="shared", storage=storage)
+
+
+def test_a_search_outlives_a_server_that_is_away_for_a_moment(started: Start, tmp_path: Path) -> None:
+    pytest.importorskip("grpc", reason="grpcio is not installed")
+    from optuna.storages._grpc.server import make_server
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+
+    def serve() -> Any:
+        server = make_server(open_storage(f"sqlite:///{tmp_path}/study.db"), "127.0.0.1", port, ThreadPoolExecutor(4))
+        server.start()
+        return server
+
+    server = serve()
+    try:
+        search = started(brief, n_trials=3, storage=f"grpc://127.0.0.1:{port}", pruner=None)
+        until(lambda: running(search))
+        server.stop(None).wait()
+        until(lambda: all("away" in (search.folder / log).read_text() for log in ("log.txt", "workers.log")))
+        server = serve()
+        ended(search)
+        assert (search.status, search.reason) == ("FINISHED", None)
+        check_whole(search, 3)
+    finally:
+        server.stop(None).wait()
 
 
 def test_workers_that_cannot_start_end_the_search(started: Start, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -86,6 +86,17 @@ def test_a_plan_of_own_objects_that_was_stopped_goes_on(plans: list[Plan]) -> No
     assert [len(run.scalars("val/loss")[0]) for run in plan.runs if run is not None] == [1, 2]
 
 
+def test_what_is_tried_again_keeps_its_place(plans: list[Plan]) -> None:
+    plan = start_plan([LONG, *(TINY.replace(seed=seed) for seed in (1, 2, 3))], name="order")
+    plans.append(plan)
+    until(lambda: plan.states[0] == "RUNNING" and processes_of(plan, "worker"))
+    os.kill(processes_of(plan, "worker")[0].pid, signal.SIGKILL)
+    first = plan.runs[0]
+    until(lambda: plan.states[0] == "RUNNING" and plan.runs[0] != first)
+    assert plan.states[1:] == ["WAITING"] * 3
+    plan.stop()
+
+
 def test_what_cannot_be_planned(fresh_home: Path) -> None:
     for recipes, complaint in (
         ([], "at least one Recipe"),

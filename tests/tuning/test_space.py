@@ -9,8 +9,9 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 
 from dlstudio.errors import DLStudioError
 from dlstudio.training.recipe import Recipe
-from dlstudio.tuning.begin import grid_points, starting_point
-from dlstudio.tuning.space import Space, changed, read_space
+from dlstudio.tuning.begin import grid_points, grid_size, starting_point
+from dlstudio.tuning.paths import changed
+from dlstudio.tuning.space import Space, read_space
 
 
 def test_every_way_to_write_a_range() -> None:
@@ -101,6 +102,31 @@ def test_ranges_become_narrower_and_wider_but_keep_their_kind() -> None:
             space.within(ranges)
 
 
+def test_a_range_with_a_step_keeps_it() -> None:
+    space = read_space(
+        {"batch_size": IntDistribution(8, 128, step=8), "lr": FloatDistribution(0.1, 0.9, step=0.1)}, Recipe()
+    )
+    assert space.known({"batch_size": 24, "lr": 0.3}) == {"batch_size": 24, "lr": 0.3}
+    assert space.described() == {"batch_size": "8 to 128 in steps of 8", "lr": "0.1 to 0.9 in steps of 0.1"}
+    for wrong in ({"batch_size": 13}, {"lr": 0.35}):
+        with pytest.raises(DLStudioError, match="plus a multiple"):
+            space.known(wrong)
+    made = space.within({"batch_size": (12, 300), "lr": (0.25, 0.75)}).distributions
+    assert made["batch_size"] == IntDistribution(16, 296, step=8)
+    assert made["lr"] == FloatDistribution(0.3, 0.7, step=0.1)
+    with pytest.raises(DLStudioError, match="step is 8"):
+        space.within({"batch_size": (9, 15)})
+
+
+def test_whole_numbers_of_a_field_of_floats_are_a_range_of_floats() -> None:
+    space = {"weight_decay": (0, 1), "lr": (1, 2, "log"), "epochs": (1, 2)}
+    assert read_space(space, Recipe()).distributions == {
+        "weight_decay": FloatDistribution(0.0, 1.0), "lr": FloatDistribution(1.0, 2.0, log=True),
+        "epochs": IntDistribution(1, 2),
+    }  # fmt: skip
+    assert read_space(space, None).distributions["weight_decay"] == IntDistribution(0, 1)
+
+
 def test_a_changed_recipe_leaves_the_other_options_and_the_first_recipe_alone() -> None:
     recipe = Recipe(model_options={"hidden": [4], "deep": {"a": 1, "b": 2}})
     made = changed(recipe, {"lr": 0.5, "model_options.hidden": [8], "model_options.deep.a": 3})
@@ -120,5 +146,8 @@ def test_a_search_begins_with_the_recipe_itself_where_it_lies_in_the_space() -> 
 def test_a_grid_is_every_combination() -> None:
     space = read_space({"a": [1, 2], "b": (3, 5)}, None)
     assert grid_points(space) == [{"a": a, "b": b} for a in (1, 2) for b in (3, 4, 5)]
+    assert grid_size(space) == 6 and grid_points(space, 4) == grid_points(space)[:4]
+    huge = read_space({"a": (1, 10**9), "b": [1, 2]}, None)
+    assert grid_size(huge) == 2 * 10**9 and grid_points(huge, 3)[-1] == {"a": 2, "b": 1}
     with pytest.raises(DLStudioError, match="list of values for 'lr' in a grid"):
         grid_points(read_space({"lr": (0.1, 0.2)}, None))

@@ -46,6 +46,8 @@ def test_points_ranges_workers_and_trials(started: Start) -> None:
         (lambda: search.set_range("x", 1, 0), "lower one first"),
         (lambda: search.stop_trial(99), "trial"),
         (lambda: search.keep_trial("x"), "number of a trial"),  # type: ignore[arg-type]
+        (lambda: search.keep_trial(first.number), "has not ended"),
+        (lambda: search.stop_trial(first.number), "has not ended"),
         (lambda: search.add_workers(0), "1 or more"),
         (lambda: search.run_of(99), "trial"),
     ):
@@ -67,10 +69,14 @@ def test_a_pause_holds_trials_and_search(started: Start) -> None:
     assert trial is not None
     search.pause()
     until(lambda: search.status == "PAUSED" and trial.status == "PAUSED")
-    time.sleep(1.5)  # what was logged before the pause is written by then
-    step = trial.scalars("loss")[0][-1]
-    time.sleep(0.5)
-    assert trial.scalars("loss")[0][-1] == step
+
+    def at() -> tuple[int, int]:
+        """The last step, now and after so long that one that trains would have written another."""
+        before = trial.scalars("loss")[0][-1]
+        time.sleep(1.0)
+        return int(before), int(trial.scalars("loss")[0][-1])
+
+    until(lambda: len(set(at())) == 1)
     search.resume()
     until(lambda: search.status == "RUNNING" and trial.status == "RUNNING")
     search.pause()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -10,15 +11,24 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
-from optuna.trial import TrialState
+from optuna.trial import TrialState, create_trial
 
 from dlstudio.errors import DLStudioError
+from dlstudio.runs.folder import RunFolder
+from dlstudio.runs.run import Run
+from dlstudio.tuning import storage as storages
+from dlstudio.tuning import studies
+from dlstudio.tuning.coordinator import Coordinator
+from dlstudio.tuning.settings import Settings, read_settings
+from dlstudio.tuning.space import read_space
+from dlstudio.tuning.start import create_folder
 from dlstudio.tuning.storage import (
     PRUNERS,
     SAMPLERS,
@@ -28,7 +38,9 @@ from dlstudio.tuning.storage import (
     make_pruner,
     open_storage,
     open_study,
+    patiently,
 )
+from dlstudio.tuning.studies import SharedStudy, agree, counts, first_failures
 
 SPACE = {"x": FloatDistribution(0.0, 1.0), "c": CategoricalDistribution(["a", "b"])}
 
@@ -147,10 +159,10 @@ def test_a_killed_process_leaves_no_lock(tmp_path: Path) -> None:
     assert holder.stdout is not None and holder.stdout.readline() == b"held\n"
     os.kill(holder.pid, signal.SIGKILL)
     holder.communicate()
-    begun = time.monotonic()
-    with asking(str(tmp_path / "s")):
-        pass
-    assert time.monotonic() - begun < 25  # Optuna's own lock would be held for 30 s
+    with open(tmp_path / "s.asking") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # Optuna's own lock would be held for 30 s
+    with asking(str(tmp_path / "s")), open(tmp_path / "s.asking") as file, pytest.raises(BlockingIOError):
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 WRITER = """
@@ -184,6 +196,111 @@ def test_a_study_in_a_database(tmp_path: Path) -> None:
     assert again.trials[0].values == [1.0, 2.0]
     with pytest.raises(DLStudioError, match="Choose another name"):
         open_study(url, "s", directions=["max", "max"])
+    (tmp_path / "study.db").chmod(0o400)
+    read_only = f"sqlite:///file:{tmp_path}/study.db?mode=ro&uri=true"
+    with pytest.raises(DLStudioError, match="can be written"):
+        open_study(read_only, "another", directions=["min"])
+
+
+def test_a_shared_study_is_of_one_space_and_recipe(tmp_path: Path) -> None:
+    study = open_study(str(tmp_path / "s"), "s", directions=["min"])
+    mine = {"space": {"x": (0, 1)}, "recipe": {"lr": 0.1}, "metrics": ("val/loss",)}
+    agree(study, mine)
+    agree(open_study(str(tmp_path / "s"), "s", directions=["min"]), mine)
+    for other, complaint in (
+        ({"space": {"x": (0, 2)}}, "same space, but"),
+        ({"space": {}, "recipe": {"lr": 0.2}}, "same space and recipe, but"),
+    ):
+        with pytest.raises(DLStudioError, match=complaint):
+            agree(study, {**mine, **other})
+    foreign = optuna.create_study(storage=open_storage(str(tmp_path / "s")), study_name="foreign")
+    agree(foreign, mine)  # one without a trial may be anyone's
+    foreign = optuna.create_study(storage=open_storage(str(tmp_path / "s")), study_name="begun")
+    foreign.tell(foreign.ask(SPACE), 1.0)
+    with pytest.raises(DLStudioError, match="no search of dlstudio"):
+        agree(foreign, mine)
+
+
+def shared(folder: Path, storage: str | None, **options: Any) -> tuple[RunFolder, Settings]:
+    space = read_space({"x": (0.0, 1.0)}, None).to_json()
+    settings = Settings(
+        kind="function", name="s", metrics=("loss",), directions=("min",), space=space, n_trials=3, storage=storage
+    )
+    return create_folder(settings, kind="search", config={}, tags={}), settings
+
+
+def test_an_unclaimed_trial_ages_by_the_clock_of_who_looks(
+    studio_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, settings = shared(tmp_path, f"sqlite:///{tmp_path}/study.db")
+    study = SharedStudy(folder, settings)
+    elsewhere = datetime.now() - timedelta(hours=9)  # it was asked for just now, in another time zone
+    study.study.add_trial(create_trial(state=TrialState.RUNNING, params={"x": 0.5}, distributions={"x": SPACE["x"]}))
+    trial = study.study.get_trials(deepcopy=False)[0]
+    monkeypatch.setattr(type(trial), "datetime_start", property(lambda self: elsewhere, lambda self, value: None))
+    study.free_stale({}, ())
+    assert study.trials()[0].state == TrialState.RUNNING
+    now = time.monotonic()
+    monkeypatch.setattr(studies.time, "monotonic", lambda: now + 61)
+    study.free_stale({}, ())
+    assert study.trials()[0].state == TrialState.FAIL and not counts(study.trials()[0])
+
+
+def test_only_trials_that_failed_by_themselves_make_a_search_hopeless() -> None:
+    def over(n: int, **attributes: Any) -> list[Any]:
+        return [create_trial(state=TrialState.FAIL, user_attrs=attributes) for _ in range(n)]
+
+    assert len(first_failures(over(7, reason="loss was nan"))) == 5
+    assert not first_failures(over(4, reason="loss was nan"))
+    assert not first_failures(over(9, lost=True)) and not first_failures(over(9, reason="stopped on request"))
+    assert not first_failures(over(4) + over(5, lost=True) + over(5, reason="stopped on request"))
+    assert not first_failures([*over(9), create_trial(value=1.0)])
+
+
+def test_every_trial_is_logged_once_whatever_the_clock_of_its_machine(studio_home: Path, tmp_path: Path) -> None:
+    folder, _ = shared(tmp_path, None)
+    noon = datetime(2026, 1, 1, 12)
+    ended = [
+        create_trial(value=value, params={"x": value}, distributions={"x": SPACE["x"]}) for value in (0.5, 0.1, 0.3)
+    ]
+    for number, (trial, hours) in enumerate(zip(ended, (0, -9, 1), strict=True)):
+        trial.number, trial.datetime_complete = number, noon + timedelta(hours=hours)
+    coordinator = Coordinator(folder)
+    with coordinator.recorder:
+        for n in (1, 2, 3):
+            coordinator._log(ended[:n])
+    run = Run(folder)
+    assert run.scalars("trial")[1].tolist() == [0, 1, 2] and run.scalars("trial")[0].tolist() == [1, 2, 3]
+    assert run.scalars("best/loss")[1].tolist() == [0.5, 0.1, 0.1]
+
+
+def test_what_a_storage_that_is_away_was_asked_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def ask(error: type[Exception], times: int) -> int:
+        asked.append(1)
+        if len(asked) <= times:
+            raise error("gone")
+        return len(asked)
+
+    monkeypatch.setattr(storages.time, "sleep", lambda seconds: None)
+    assert patiently(lambda: ask(RuntimeError, 3)) == 4
+    for error, patience in ((ValueError, 60.0), (RuntimeError, -1.0)):
+        monkeypatch.setattr(storages, "PATIENCE_S", patience)
+        asked.clear()
+        with pytest.raises(error, match="gone"):
+            patiently(lambda error=error: ask(error, 9))
+        assert len(asked) == 1
+
+
+def test_a_password_is_in_no_file_of_the_run(studio_home: Path, tmp_path: Path) -> None:
+    url = "postgresql://me:hunter2@host/db?password=hunter2"
+    folder, settings = shared(tmp_path, url)
+    assert read_settings(folder.path) == settings and settings.storage == url
+    inside = [path for path in folder.path.rglob("*") if path.is_file()]
+    assert len(inside) >= 3 and not any(b"hunter2" in path.read_bytes() for path in inside)
+    secret = folder.home / "secrets" / f"{folder.key}.json"  # which no artifact store copies or serves
+    assert url in secret.read_text() and secret.stat().st_mode & 0o777 == 0o600
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 import threading
@@ -22,6 +23,7 @@ from dlstudio.training.fit import fit
 from dlstudio.training.recipe import Recipe
 from dlstudio.tuning.search import Search, open_search
 from dlstudio.tuning.tune import tune
+from dlstudio.tuning.words import findings_of
 from tests.tuning.conftest import ended
 from tests.waiting import until
 
@@ -46,6 +48,7 @@ def test_a_search_of_a_recipe_trains_what_fit_trains(started: Start) -> None:
         }  # fmt: skip
         assert run.scalars("val/loss")[1][-1] == row.value and len(row.reports) == TINY.epochs
         assert (run.folder / "results" / "predictions.npz").exists()
+        assert row.data == read_json(run.folder / "data.json")["fingerprint"]
     last = result.rows[2]
     alone = fit(
         TINY.replace(lr=last.params["lr"], model_options={"hidden": last.params["model_options.hidden"]}),
@@ -142,6 +145,15 @@ def test_the_result_survives_and_becomes_a_study_of_optuna(started: Start, tmp_p
     assert study.best_value == min(row.value for row in result.rows) == result.best.value  # type: ignore[union-attr]
     assert next(iter(result.importance)) == "x" and sum(result.importance.values()) == pytest.approx(1)
     optuna.visualization.plot_optimization_history(study)
+    assert [finding.code for finding in result.findings] == ["DLS524"]
+    rows = tuple(
+        dataclasses.replace(row, data="ab" if row.number < 4 else "cd", params={**row.params, "epochs": 1 + row.number})
+        for row in result.rows
+    )
+    different = dataclasses.replace(result, rows=rows)
+    data, epochs = findings_of(different, search.space)[:2]
+    assert (data.code, epochs.code) == ("DLS525", "DLS526") and "1 to 12 epochs" in epochs.sentence
+    assert data.evidence == {"ab": (0, 1, 2, 3), "cd": tuple(range(4, 12))} and "4 on ab; 8 on cd" in data.sentence
     frame = result.frame()
     assert frame.columns.tolist() == [
         "number", "state", "loss", "params.x", "params.y", "run", "started", "wall_s", "reason"
@@ -155,8 +167,12 @@ def test_no_trial_begins_after_the_time_is_up(started: Start) -> None:
         time.sleep(0.3)
         rec.log({"loss": 1.0})
 
-    search = ended(started(nap, n_trials=1000, timeout_s=1.5))
-    assert search.status == "FINISHED" and len(search.trials) < 100
+    search = ended(started(nap, n_trials=1000, timeout_s=3.0))
+    assert search.status == "FINISHED"
+    told = (search.folder / "steering.json").stat().st_mtime  # when the worker was told that no trial is to begin
+    begun = [row.started for row in search.result().rows]
+    assert told >= search.run.info["created"] + 3.0
+    assert sum(when > told for when in begun) <= 1  # one that was asked for in that very moment
 
 
 @pytest.mark.parametrize(
@@ -166,20 +182,29 @@ def test_no_trial_begins_after_the_time_is_up(started: Start) -> None:
         ({"space": None}, "at least one parameter"),
         ({"metric": "fitness"}, "direction"),
         ({"metric": []}, "name of a metric"),
+        ({"metric": None}, "name of a metric"),
         ({"metric": ["val/loss", "val/loss"]}, "name of a metric"),
         ({"direction": "up"}, "direction"),
         ({"direction": ["min", "max"]}, "1 directions"),
+        ({"direction": 1}, "direction"),
         ({"sampler": "tp"}, "Did you mean 'tpe'"),
+        ({"sampler": ["tpe"]}, "sampler"),
         ({"sampler": "grid"}, "in a grid"),
+        ({"sampler": "grid", "space": {"epochs": (1, 10_000_000)}}, "10,000 points, but got 10,000,000"),
+        ({"what": two, "metric": "loss", "sampler": "grid", "space": dict.fromkeys("abcdefghij", [1, 2, 3])}, "10,000"),
         ({"pruner": "medain"}, "Did you mean 'median'"),
+        ({"pruner": "medain", "metric": ["val/loss", "val/auc"]}, "Did you mean 'median'"),
         ({"n_trials": 0}, "n_trials"),
         ({"workers": 0}, "workers"),
         ({"seed": -1}, "seed"),
         ({"timeout_s": -1}, "timeout_s"),
         ({"constraints": {"size": (2, 1)}}, "highest size allowed"),
         ({"constraints": {"size": "small"}}, "highest size allowed"),
+        ({"constraints": ["size"]}, "limits by metric"),
+        ({"storage": 5}, "a URL or a path"),
         ({"name": "two\nlines"}, "run name"),
         ({"what": None}, "a Recipe or a function"),
+        ({"what": Recipe}, "a Recipe or a function"),
         ({"what": Recipe(model="mpl")}, "Did you mean 'mlp'"),
         ({"what": Recipe(devices=2)}, "devices"),
         ({"resume": "x"}, "both"),

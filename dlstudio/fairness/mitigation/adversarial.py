@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from dlstudio.data.groups import group_names
 from dlstudio.errors import DLStudioError, unknown_name
-from dlstudio.limits import bar
+from dlstudio.limits import bar, number_within, whole_number
 from dlstudio.results import Result
 from dlstudio.training import rng
 
@@ -28,6 +28,7 @@ __all__ = ["Adversary", "AdversarialTraining", "against", "train_adversarial"]
 
 CRITERIA = ("demographic_parity_difference", "equalized_odds_difference")
 HIDDEN = 32
+LEAST_RATE = 1e-9
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -167,20 +168,22 @@ def train_adversarial(
         raise DLStudioError("a torch.nn.Module", type(model).__name__, "Pass the module to train.")
     if criterion not in CRITERIA:
         raise unknown_name("criterion", criterion, CRITERIA)
-    for name, number in (("epochs", epochs), ("batch_size", batch_size)):
-        if isinstance(number, bool) or not isinstance(number, (int, np.integer)) or number < 1:
-            raise DLStudioError(f"{name} of 1 or more", f"{name}={number!r}", "Leave it out.")
-    for name, given, least in (("lr", lr, 0), ("adversary_lr", adversary_lr, 0), ("strength", strength, -1)):
-        if not (given > least and given >= 0 and np.isfinite(given)):
-            raise DLStudioError(
-                f"{name} above 0" if least == 0 else f"{name} of 0 or more", f"{name}={given!r}", "Change it."
-            )
+    for name, number, least in (("epochs", epochs, 1), ("batch_size", batch_size, 1), ("seed", seed, 0)):
+        whole_number(name, number, least)
+    for name, rate in (("lr", lr), ("adversary_lr", adversary_lr)):
+        number_within(name, rate, LEAST_RATE)
+    number_within("strength", strength, 0)
     weights = [weight for weight in model.parameters() if weight.requires_grad]
     if not weights:
         raise DLStudioError("a model with weights to train", "none that requires a gradient", "Unfreeze some.")
     device = weights[0].device
     x = inputs if isinstance(inputs, torch.Tensor) else torch.as_tensor(np.asarray(inputs))
     x = x.to(weights[0].dtype) if x.is_floating_point() else x
+    unknown = int((~torch.isfinite(x)).flatten(1).any(dim=1).sum()) if x.ndim > 1 else int((~torch.isfinite(x)).sum())
+    if unknown:
+        raise DLStudioError(
+            "inputs without missing or infinite values", f"some in {unknown:,} of {len(x):,} rows", "Fill them first."
+        )
     y = torch.as_tensor(np.asarray(targets)) if not isinstance(targets, torch.Tensor) else targets
     if y.is_floating_point() or y.ndim != 1 or len(y) != len(x) or not len(y):
         raise DLStudioError(
@@ -207,8 +210,27 @@ def train_adversarial(
         chance_loss=float(-(share * np.log(share)).sum()),
         sensitive_feature=feature,
         groups=tuple(map(str, groups)),
-        settings={"seed": int(seed), "epochs": int(epochs), "batch_size": int(batch_size), "lr": float(lr)},
+        settings={
+            "seed": int(seed),
+            "epochs": int(epochs),
+            "batch_size": int(batch_size),
+            "lr": float(lr),
+            "adversary_lr": float(adversary_lr),
+        },
     )
+
+
+def _tried(model: nn.Module, x: torch.Tensor) -> Any:
+    try:
+        return model(x)
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
+        raise DLStudioError(
+            f"a model that takes {x.dtype} inputs of shape {tuple(x.shape)}",
+            f"{type(error).__name__}: {error}",
+            "Make its first layer fit the inputs.",
+        ) from error
 
 
 class _Training:
@@ -228,14 +250,15 @@ class _Training:
     ) -> None:
         self.model, self.x, self.y, self.g, self.strength = model, x, y, g, strength
         with torch.no_grad():
-            model.eval()
-            outputs = model(x[:2])
+            outputs = _tried(model.eval(), x[:2])
             model.train()
         if not isinstance(outputs, torch.Tensor) or outputs.ndim != 2 or outputs.shape[1] < 2:
             got = f"shape {tuple(outputs.shape)}" if isinstance(outputs, torch.Tensor) else type(outputs).__name__
             raise DLStudioError("logits (rows, classes) of two classes or more", got, "End with a unit per class.")
-        if int(y.min()) < 0 or int(y.max()) >= outputs.shape[1]:
-            raise DLStudioError(f"classes from 0 to {outputs.shape[1] - 1}", f"{int(y.max())}", "Number them from 0.")
+        wrong = y[(y < 0) | (y >= outputs.shape[1])]
+        if len(wrong):
+            got = f"{int(wrong[0])} in {len(wrong):,} rows"
+            raise DLStudioError(f"classes from 0 to {outputs.shape[1] - 1}", got, "Number them from 0.")
         self.adversary = Adversary(outputs.shape[1], n_groups, knows_class).to(outputs)
         self.weights = [weight for weight in model.parameters() if weight.requires_grad]
         self.own = torch.optim.Adam(self.weights, lr=lr)

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from dlstudio import stats
 from dlstudio.errors import DLStudioError, unknown_name
+from dlstudio.limits import number_within, whole_number
 
 __all__ = [
     "CRITERIA", "N", "POSITIVE", "SELECTED", "TRUE", "binary", "change_interval", "check_options", "counts_of",
@@ -46,18 +47,9 @@ def check_options(threshold: float, min_denominator: int, max_gap: float = 0.0) 
     Raises:
         DLStudioError: a number is out of its range.
     """
-    for name, given in (("threshold", threshold), ("max_gap", max_gap)):
-        if not _is_number(given) or not 0 <= given <= 1:
-            raise DLStudioError(f"{name} from 0 to 1", f"{name}={given!r}", "Try 0.5." if name == "threshold" else
-                                "Try max_gap=0.05.")  # fmt: skip
-    if not isinstance(min_denominator, (int, np.integer)) or isinstance(min_denominator, bool) or min_denominator < 1:
-        raise DLStudioError(
-            "min_denominator of 1 or more", f"min_denominator={min_denominator!r}", "Leave it out for the default."
-        )
-
-
-def _is_number(given: Any) -> bool:
-    return isinstance(given, (int, float, np.number)) and not isinstance(given, bool)
+    number_within("threshold", threshold, 0, 1, "Try 0.5.")
+    number_within("max_gap", max_gap, 0, 1, "Try max_gap=0.05.")
+    whole_number("min_denominator", min_denominator, 1)
 
 
 def scores_of(given: Any, n: int, whose: str = "class 1") -> Array:

@@ -30,7 +30,7 @@ def reweigh(y: Any, sensitive_features: Any) -> npt.NDArray[np.float64]:
         float64 (n,), P(group) P(class) / P(group, class); their mean is 1.
 
     Raises:
-        DLStudioError: lengths differ, `y` are quantities, or a group has no row of a class.
+        DLStudioError: lengths differ, a class is missing, `y` are quantities, or a group has no row of a class.
 
     Example:
         >>> w = reweigh(y, frame["race"])
@@ -39,9 +39,14 @@ def reweigh(y: Any, sensitive_features: Any) -> npt.NDArray[np.float64]:
     References:
         Kamiran and Calders, Data preprocessing techniques for classification without discrimination (2012).
     """
+    import pandas as pd
+
     labels = np.asarray(y)
     if labels.ndim != 1:
         raise DLStudioError("one class a row", f"shape {labels.shape}", "Pass y (n,).")
+    missing = int(np.sum(pd.isna(labels)))
+    if missing:
+        raise DLStudioError("a class for every row", f"{missing:,} missing", "Leave these rows out.")
     if labels.dtype.kind == "f" and not np.array_equal(labels, np.round(labels)):
         raise DLStudioError(
             "classes", "quantities", "Reweighing makes shares of classes equal; bin the quantity first."

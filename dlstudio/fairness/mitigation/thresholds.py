@@ -35,6 +35,8 @@ Array = npt.NDArray[np.float64]
 MAX_CANDIDATES = 400
 MAX_PLACES, MAX_PLACES_OF_TWO = 400, 30
 """How many thresholds of a group, and how many levels of a rate, are tried at most; of two rates at once, fewer."""
+UNNAMED = "sensitive_feature_"
+"""In the name of a column that came without one."""
 MIN_DENOMINATOR = 30
 """A threshold found on fewer rows follows their chance."""
 
@@ -97,8 +99,8 @@ class GroupThresholds(Result, schema=1):
             sensitive_features: (n,) or several columns, as `group_thresholds` was given.
 
         Raises:
-            DLStudioError: a group was not there when the thresholds were found, lengths differ, or a score is missing
-                or not from 0 to 1: then nothing is decided.
+            DLStudioError: columns have other names than those by which the thresholds were found, a group was not there
+                then, lengths differ, or a score is missing or not from 0 to 1: then nothing is decided.
         """
         scores = scores_of(y_score, np.size(y_score))
         decided: npt.NDArray[np.int64] = (scores >= self.of(sensitive_features, len(scores))).astype(np.int64)
@@ -111,7 +113,13 @@ class GroupThresholds(Result, schema=1):
             DLStudioError: as `predict`.
         """
         places = {name: place for place, name in enumerate(self.groups)}
-        _, names = group_names(sensitive_features, n)
+        feature, names = group_names(sensitive_features, n)
+        if feature != self.sensitive_feature and not any(UNNAMED in one for one in (feature, self.sensitive_feature)):
+            raise DLStudioError(
+                f"the groups of {self.sensitive_feature!r}",
+                f"those of {feature!r}",
+                "Pass the column by which thresholds were found; an array, if it has another name now.",
+            )
         unknown = sorted(set(names.tolist()) - places.keys())
         if unknown:
             raise DLStudioError(

@@ -62,7 +62,7 @@ def thresholds_variant(rec: Recorder, config: Mapping[str, Any]) -> None:
         metrics = score("binary", part.y_true, parts[split][0])
         rec.log({f"{split}/{name}": value for name, value in metrics.items()}, step=1)
     folder = rec.run.folder
-    parent.write_checkpoint(folder, "thresholds by group")
+    parent.write_checkpoint(folder, "thresholds by group", scores_are_probabilities=False)
     write_predictions(folder / "results" / "predictions.npz", "binary", parts)
     save(found, folder / "results", "group-thresholds")
 

@@ -10,13 +10,14 @@ import numpy as np
 import numpy.typing as npt
 
 from dlstudio import stats
-from dlstudio.errors import DLStudioError
 from dlstudio.fairness.mitigation.given import given_of, needs_of
 from dlstudio.fairness.mitigation.rates import change_interval, check_options, counts_of, criterion_named, gap_of
 from dlstudio.fairness.mitigation.thresholds import MIN_DENOMINATOR, Search, accuracy_of
 from dlstudio.fairness.mitigation.trade_off_findings import findings_of
 from dlstudio.fairness.mitigation.trade_off_result import TradeOff
+from dlstudio.limits import level_of_confidence, mapping, whole_number
 from dlstudio.runs.kept import keep
+from dlstudio.runs.run import Run
 
 __all__ = ["trade_off"]
 
@@ -73,13 +74,12 @@ def trade_off(
         >>> t.words(t.choose(0.05))
     """
     criterion_named(criterion)
-    if isinstance(n_points, bool) or not isinstance(n_points, (int, np.integer)) or n_points < 2:
-        raise DLStudioError("n_points of 2 or more", f"n_points={n_points!r}", "Leave it out.")
-    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
-        raise DLStudioError("seed of 0 or more", f"seed={seed!r}", "Leave it out.")
+    whole_number("n_points", n_points, 2)
+    whole_number("seed", seed, 0)
     check_options(threshold, min_denominator)
-    stats.wilson(1, 2, level)  # refuses what is no level
-    given = given_of(y_true, y_score, sensitive_features, variants or {}, seed)
+    level_of_confidence(level)
+    variants = mapping("variants", {} if variants is None else variants, "Try variants={'reweighed': 'my-other-run'}.")
+    given = given_of(y_true, y_score, sensitive_features, variants, seed)
     groups = tuple(map(str, np.unique(given.names)))
     places = {name: place for place, name in enumerate(groups)}
     codes = np.array([places[name] for name in given.names.tolist()])
@@ -141,12 +141,24 @@ def trade_off(
         data=given.data,
         run=given.run,
         level=level,
+        options={
+            "criterion": criterion, "variants": {name: _plain(one) for name, one in variants.items()},
+            "n_points": int(n_points), "threshold": float(threshold), "min_denominator": int(min_denominator),
+            "level": float(level), "seed": int(seed),
+        },
         needs_sensitive_feature=tuple(needs),
         taken=tuple(taken),
         min_denominator=min_judged,
         **_judged(given.y[judge], codes[judge], points, search, criterion, level, min_judged),
-    )
+    )  # fmt: skip
     return keep(dataclasses.replace(result, findings=tuple(findings_of(result))), "trade-off")
+
+
+def _plain(variant: Any) -> Any:
+    """A variant as it can be written: the key of a run, or scores."""
+    if isinstance(variant, Run):
+        return variant.key
+    return variant if isinstance(variant, str) else np.asarray(variant, dtype=np.float64)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)

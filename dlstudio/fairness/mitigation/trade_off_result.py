@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +29,7 @@ SPOKEN = {
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class TradeOff(Result, schema=2):
+class TradeOff(Result, schema=3):
     """Operating points: what each gives in accuracy and leaves as a gap, on rows that nothing was fitted on.
 
     Of p points and g groups; the first point is the model as it is, others are compared with it row by row. Rows are
@@ -60,6 +61,9 @@ class TradeOff(Result, schema=2):
         positive: what class 1 is called.
         data, run: name of the data, the run's key; empty where there is none.
         level: of confidence.
+        options: everything that `trade_off` was given beside the predictions and the sensitive columns, by name:
+            ``trade_off(run, sensitive_features=..., **t.options)`` works it out in the same way again. Variants are
+            keys of runs, or scores.
         findings: what follows; codes DLS360 to DLS364.
     """
 
@@ -92,6 +96,7 @@ class TradeOff(Result, schema=2):
     data: str = ""
     run: str = ""
     level: float = 0.95
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
 
     def __len__(self) -> int:

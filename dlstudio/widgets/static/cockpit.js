@@ -17,11 +17,11 @@ export default {
   render({ model, el }) {
     const client = Math.random().toString(36).slice(2);
     let seen = -1, timer = 0, askedAt = 0, over = false, closed = false, shown = true, news = null;
-    const body = h("tbody"), heads = h("tr"), note = h("p", { class: "dls-said", role: "status" });
+    const title = h("strong", {}, "Trials"), body = h("tbody"), heads = h("tr"), note = h("p", { class: "dls-said", role: "status" });
     const order = h("select", { class: "dls-order", "aria-label": "Order of the trials", onchange: () => draw() },
       h("option", { value: "newest" }, "Newest first"), h("option", { value: "best" }, "Best first"));
     const root = h("div", { class: "dls-trials", role: "region", "aria-label": "Trials", "data-ticks": 0 },
-      h("div", { class: "dls-trials-head" }, h("strong", {}, "Trials"), order),
+      h("div", { class: "dls-trials-head" }, title, order),
       h("div", { class: "dls-trials-body", tabindex: 0 }, h("table", {}, h("thead", {}, heads), body)), note);
     el.append(root);
 
@@ -36,16 +36,19 @@ export default {
     const act = (label, type, number, title) => h("button", { type: "button", class: `dls-act dls-act-${type}`, title, onclick: () => send({ type, number }) }, label);
     const draw = () => {
       if (!news) return;
+      const plain = Boolean(news.title);  // runs of a fixed list, which nobody steers one by one
+      if (plain) title.textContent = news.title;
+      order.hidden = plain;
       heads.replaceChildren(...news.columns.map((name) => h("th", { scope: "col" }, name)), h("th", { scope: "col" }, h("span", { class: "dls-hidden" }, "What can be done")));
       const rank = (row) => (row.rank === null ? Infinity : row.rank);
-      const rows = [...news.rows].sort(order.value === "best" ? (a, b) => rank(a) - rank(b) || b.number - a.number : (a, b) => b.number - a.number);
+      const rows = [...news.rows].sort(order.value === "best" ? (a, b) => rank(a) - rank(b) || b.number - a.number : (a, b) => (plain ? a.number - b.number : b.number - a.number));
       // The buttons under a pointer or with the focus stay the same ones.
       const there = new Map([...body.children].map((line) => [line.dataset.told, line]));
       body.replaceChildren(...rows.map((row) => {
         const told = JSON.stringify(row);
         return there.get(told) || h("tr", { "data-told": told, "data-number": row.number, "data-state": row.state, class: row.best ? "dls-best" : "" },
           ...row.cells.map((text, at) => (at === 1 ? h("td", { title: row.reason }, h("span", { class: "dls-state", "data-state": row.state }, text)) : h("td", {}, text))),
-          h("td", { class: "dls-acts" }, act("Use", "use", row.number, "Put these values into the form"),
+          h("td", { class: "dls-acts" }, plain ? null : act("Use", "use", row.number, "Put these values into the form"),
             row.state === "running" && news.live ? act("Stop", "stop", row.number, "Stop this trial; the search goes on") : null,
             row.state === "running" && news.live && !row.kept ? act("Keep", "keep", row.number, "Never prune this trial") : null));
       }));

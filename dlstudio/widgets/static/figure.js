@@ -39,7 +39,8 @@ function onPick(box, tell) {
           axes[axis._id] = point ? point[name] : axis.type === "category" ? axis._categories[Math.round(axis.p2l(place))] : axis.p2d(place);
         }
       }
-      if (Object.keys(axes).length) tell({ axes, trial: point?.customdata ?? null, exact: Boolean(point) });
+      const trial = point?.customdata ?? null;
+      if (trial !== null || Object.keys(axes).length) tell({ axes, trial, exact: Boolean(point) });  // 3-D has no such axes
     }, 30);
   };
   box.addEventListener("pointerdown", press, true);
