@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dlstudio.errors import unknown_name
-from dlstudio.scoring import auc_parts
+from dlstudio.scoring import auc_parts, every_class
 
 __all__ = ["ROW_METRICS", "auc_rows", "base_name", "metric_of_rows", "row_losses"]
 
@@ -31,7 +31,7 @@ def row_losses(metric: str, y_true: Array, y_pred: Array, y_score: Array | None)
     if metric == "accuracy":
         return np.asarray(y_pred == y_true, dtype=np.float64)
     if metric in ("log_loss", "brier") and y_score is not None:
-        both = np.stack([1 - y_score, y_score], axis=1) if y_score.ndim == 1 else y_score
+        both = every_class(y_score)
         if metric == "log_loss":
             eps = np.finfo(np.float64).eps
             return np.asarray(-np.log(np.clip(both[np.arange(len(both)), y_true], eps, 1.0)))

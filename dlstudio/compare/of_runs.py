@@ -127,7 +127,7 @@ def _best(run: Gathered, metric: str, direction: str | None, last: float) -> flo
 
 
 def rows_of(run: Gathered, split: str) -> Predicted:
-    """Return what a run stored of its predictions, in the order of row numbers.
+    """Return what a run stored of its predictions, in the order of row numbers; scores only if they are probabilities.
 
     Raises:
         DLStudioError: it stored none, or none of this part.
@@ -139,7 +139,7 @@ def rows_of(run: Gathered, split: str) -> Predicted:
         raise DLStudioError("a run that stored its predictions", got, "Pass predictions with y_true.")
     found = predictions_of(Run(RunFolder(run.folder)), split)
     order = np.argsort(found.rows, kind="stable")
-    score = None if found.y_score is None else found.y_score[order]
+    score = None if found.y_score is None or not found.scores_are_probabilities else found.y_score[order]
     return dataclasses.replace(
         found, rows=found.rows[order], y_true=found.y_true[order], y_pred=found.y_pred[order], y_score=score
     )
@@ -166,6 +166,6 @@ def same_rows(stored: Mapping[str, Predicted]) -> Predicted:
         if why:
             remedy = "Compare runs of the same data and splits, or over their seeds."
             raise DLStudioError("predictions of the same rows", why, remedy)
-    if any((one.y_score is None) or not np.isfinite(one.y_score).all() for one in stored.values() if one.class_names):
+    if any(one.y_score is not None and not np.isfinite(one.y_score).all() for one in stored.values()):
         raise DLStudioError("finite predictions", "NaN or infinite ones", "Leave out the runs that diverged.")
     return first

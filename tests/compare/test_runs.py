@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import subprocess
@@ -16,6 +17,7 @@ import dlstudio as dls
 from dlstudio.compare.variants import group, seed_of
 from dlstudio.errors import DLStudioError
 from dlstudio.runs.run import Run
+from dlstudio.training import predicted
 from tests.compare.conftest import Write
 
 
@@ -287,6 +289,21 @@ def test_one_run_each_is_compared_by_its_rows(trained: dict[str, Run]) -> None:
     assert [v.name for v in named.variants] == ["one-lr", "other-lr"] and named.comparisons[0].test == "McNemar"
     assert trained["one-lr"].folder.joinpath("data.json").exists()
     assert c["lr=0.001"].fingerprints == c["lr=0.003"].fingerprints != ()
+
+
+def test_scores_that_are_no_probabilities_are_not_compared(
+    trained: dict[str, Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of thresholds by group rank within groups only; the decisions can be compared as any."""
+    read = predicted.predictions_of
+    monkeypatch.setattr(
+        predicted, "predictions_of", lambda *a: dataclasses.replace(read(*a), scores_are_probabilities=False)
+    )
+    pair = [trained["one-lr"], trained["other-lr"]]
+    assert dls.compare(pair, metric="test/accuracy", by="example").comparisons[0].test == "McNemar"
+    for metric in ("test/auc", "test/log_loss"):
+        with pytest.raises(DLStudioError, match="metric of rows"):
+            dls.compare(pair, metric=metric, by="example")
 
 
 def test_rows_of_other_data_cannot_be_paired(trained: dict[str, Run]) -> None:
