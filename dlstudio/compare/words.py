@@ -119,7 +119,7 @@ def findings_of(comparison: Compared, n_pairs: int, notes: Sequence[str] = ()) -
     yield from _steps(variants)
     yield from _mixed(variants)
     missing = {one.name: one.missing_seeds for one in variants if one.missing_seeds}
-    if missing and comparison.pairing != "example":
+    if missing and comparison.pairing != "example" and any(one.n > 1 for one in variants):
         said = "; ".join(f"{name} lacks {listed(map(str, seeds), 10)}" for name, seeds in list(missing.items())[:FEW])
         rest = f"; so do {len(missing) - FEW} more variants" if len(missing) > FEW else ""
         yield Finding(
@@ -133,12 +133,19 @@ def findings_of(comparison: Compared, n_pairs: int, notes: Sequence[str] = ()) -
             reasons.setdefault(why, []).append(name)
         n = len(comparison.left_out)
         said = "; ".join(f"{listed(names)} ({why})" for why, names in list(reasons.items())[: 2 * FEW])
+        remedy = ""
+        if any(NEWER in why for why in reasons):
+            remedy = "Where these are variants of their own, say so: compare({'A': [...], 'B': [...]}), or by=."
+        if any(why != TWICE and NEWER not in why for why in reasons):
+            remedy = (
+                "See whether runs fail or miss the metric more often for one variant than for another: then what is"
+                " left flatters it."
+            )
         yield Finding(
             code="DLS504", severity="warning",
             sentence=f"{n:,} {'run was' if n == 1 else 'runs were'} left out: {said}.",
             evidence={why: names for why, names in reasons.items()},
-            remedy="See whether runs fail or miss the metric more often for one variant than for another: then what is"
-            " left flatters it." if any(why != TWICE and NEWER not in why for why in reasons) else "",
+            remedy=remedy,
         )  # fmt: skip
     single = [one.name for one in variants if one.n == 1]
     if comparison.pairing == "example":

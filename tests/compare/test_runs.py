@@ -162,6 +162,17 @@ def test_what_is_no_metric_of_stored_rows_is_compared_as_it_was_logged(write: Wr
     assert "DLS508" not in {finding.code for finding in c.findings}
 
 
+def test_runs_that_differ_in_nothing_recorded_can_be_named(write: Write) -> None:
+    for name in ("small-0", "small-1", "big-0", "big-1"):
+        write(name, {"val/auc": 0.8}, seed=int(name[-1]))
+    c = dls.compare(metric="val/auc")
+    (left_out,) = [finding for finding in c.findings if finding.code == "DLS504"]
+    assert len(c.variants) == 1 and "has the same seed" in left_out.sentence and "compare({" in left_out.remedy
+    each = dls.compare(metric="val/auc", by="run")
+    assert len(each.variants) == 4
+    assert {finding.code for finding in each.findings}.isdisjoint({"DLS503", "DLS504"}), "no run lacks another's seed"
+
+
 def test_only_rows_whose_predictions_are_stored_can_be_asked_for(write: Write) -> None:
     write("one", {"train/loss": 0.5, "val/loss": 0.5}, seed=0, lr=0.1)
     write("two", {"train/loss": 0.4, "val/loss": 0.4}, seed=0, lr=0.2)
