@@ -47,8 +47,32 @@ def test_the_ci_script_runs_every_check_and_ends_with_the_tests(repository: Path
     lines = script.read_text().splitlines()
     assert "set -euo pipefail" in lines
     assert "export CI=1" in "\n".join(lines)
-    assert [line for line in lines if line.startswith("make ")][0] == "make lint"
-    assert lines[-1].startswith("make test")
+
+
+@pytest.mark.parametrize(
+    ("lint", "tests", "code", "last"),
+    [(0, 0, 0, "1 passed"), (0, 2, 2, "1 passed"), (1, 0, 1, "a line is too long")],
+)
+def test_the_ci_script_fails_as_its_checks_do(
+    lint: int, tests: int, code: int, last: str, repository: Path, tmp_path: Path
+) -> None:
+    make = tmp_path / "make"
+    make.write_text(
+        f"""#!/bin/sh
+echo "$1" >> {tmp_path}/calls
+case "$1" in
+  lint) echo "a line is too long"; exit {lint} ;;
+  test) echo "1 passed"; exit {tests} ;;
+esac
+"""
+    )
+    make.chmod(0o755)
+    (tmp_path / "chromium").symlink_to("/bin/true")
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    done = subprocess.run([repository / ".ci" / "run"], env=environment, capture_output=True, text=True)
+    assert done.returncode == code and done.stdout.splitlines()[-1] == last
+    calls = (tmp_path / "calls").read_text().split()
+    assert calls[0] == ".venv/.installed" and sorted(calls[1:]) == ["lint", "test"]
 
 
 def test_lint_checks_style_format_and_types(repository: Path) -> None:

@@ -142,6 +142,7 @@ def _environment(home: str) -> dict[str, str]:
         environment.pop(name, None)
     # Some peers write below ~, and the user's own packages are found through it.
     environment.setdefault("PYTHONUSERBASE", site.getuserbase())
+    environment.setdefault("XDG_CACHE_HOME", os.path.expanduser("~/.cache"))
     return environment | {
         "HOME": home,
         "DLSTUDIO_HOME": os.path.join(home, ".dlstudio"),

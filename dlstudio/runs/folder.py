@@ -180,8 +180,11 @@ class RunFolder:
                 reason = (
                     "its process was killed from outside (no exit code was left); resume it from its last checkpoint"
                 )
-        if reason is None or self.status != status:
+        if reason is None:
             return status
+        now = self.status
+        if now != status:  # somebody else has closed it meanwhile, or it goes on
+            return now
         try:
             return self.set_status(FAILED, reason=reason, ended=status.get("heartbeat", time.time()))
         except OSError:

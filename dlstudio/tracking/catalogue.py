@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlparse
 
 from dlstudio.tracking.home import find_home
+from dlstudio.tracking.store import make_store
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -118,26 +119,13 @@ class Catalogue:
         return self._client
 
     def _create_once(self) -> None:
-        # Concurrent first migrations of one file race in MLflow: one process at a time makes it, and others, such as
-        # MLflow's own in a notebook, find a whole one or none.
+        # Concurrent first migrations of one file race in MLflow: one process at a time opens it first.
         from mlflow.tracking import MlflowClient
 
-        path, new, made = (self.home / name for name in ("mlflow.db", ".mlflow-new.db", ".mlflow-made.db"))
+        path = self.home / "mlflow.db"
         with open(self.home / "mlflow.lock", "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            if not path.exists():
-                new.unlink(missing_ok=True)
-                made.unlink(missing_ok=True)
-                self._experiment_of(MlflowClient(tracking_uri=f"sqlite:///{new.absolute()}"))
-                with (
-                    contextlib.closing(sqlite3.connect(new)) as source,
-                    contextlib.closing(sqlite3.connect(made)) as whole,
-                ):
-                    source.backup(whole)  # MLflow keeps the other one open
-                with contextlib.suppress(FileExistsError):
-                    os.link(made, path)
-                new.unlink()
-                made.unlink()
+            make_store(path)
             self._experiment_of(MlflowClient(tracking_uri=self.uri))
             with contextlib.closing(sqlite3.connect(path)) as database:
                 database.execute("PRAGMA journal_mode=WAL")

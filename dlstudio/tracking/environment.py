@@ -12,6 +12,7 @@ import platform
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -31,9 +32,18 @@ def _git(*arguments: str, cwd: str | None = None) -> str | None:
     return done.stdout.decode("utf-8", "replace") if done.returncode == 0 else None
 
 
+def _packages() -> Iterator[tuple[str, str]]:
+    """Names and versions of what is installed; `metadata` would read hundreds of whole descriptions as mails."""
+    for distribution in metadata.distributions():
+        text = distribution.read_text("METADATA") or distribution.read_text("PKG-INFO") or ""
+        found = dict(re.findall(r"^(Name|Version): *(.+?) *$", text.partition("\n\n")[0], re.MULTILINE))
+        if len(found) == 2:
+            yield found["Name"], found["Version"]
+
+
 def describe() -> dict[str, Any]:
     """Return versions of Python and packages, the machine, and the state of the git checkout."""
-    packages = {dist.metadata["Name"]: dist.version for dist in metadata.distributions() if dist.metadata["Name"]}
+    packages = dict(_packages())
     commit = _git("rev-parse", "HEAD")
     changed = _git("status", "--porcelain")
     return {

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+import multiprocessing
 import os
+from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -51,6 +55,39 @@ def no_peers(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def forked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measurements in processes that begin with PyTorch imported, of which a new one takes seconds."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["torch", "dlstudio.bench.worker"])
+
+    def in_process(module: str, arguments: Mapping[str, Any], home: str) -> Outcome:
+        ours, theirs = context.Pipe(duplex=False)
+        process = context.Process(target=measured, args=(module, dict(arguments), home, theirs))
+        process.start()
+        theirs.close()
+        try:
+            told = ours.recv()
+        except EOFError:
+            told = "it ended"
+        process.join(60)
+        return Outcome(reason=told) if isinstance(told, str) else Outcome(rounds=[told])
+
+    monkeypatch.setattr(session, "_in_process", in_process)
+
+
+def measured(module: str, arguments: dict[str, Any], home: str, pipe: Any) -> None:
+    os.setsid()
+    os.environ.update(session._environment(home))
+    os.chdir(home)
+    try:
+        pipe.send(json.loads(json.dumps(import_module(f"dlstudio.bench.{module}").measure(**arguments))))
+    except Exception as error:
+        pipe.send(f"failed: {type(error).__name__}: {error}")
+    pipe.close()
+    os._exit(0)
+
+
+@pytest.fixture
 def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """What `Session` gives a measurement: an empty folder to be in, with the studio home below it."""
     monkeypatch.chdir(tmp_path)
@@ -58,7 +95,7 @@ def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.usefixtures("no_peers")
+@pytest.mark.usefixtures("no_peers", "forked")
 @pytest.mark.parametrize("which", BENCHMARKS)
 def test_a_benchmark_gives_all_its_rows_as_json(which: str, capsys: pytest.CaptureFixture[str]) -> None:
     code = run(which, as_json=True, scale=0.002, rounds=1)
@@ -90,7 +127,7 @@ def test_the_table_has_a_line_for_every_row_and_every_absent_peer(capsys: pytest
 def test_an_installed_peer_stands_beside(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(session, "installed", lambda module: module == "mlflow")
     monkeypatch.setattr(record, "CASES", record.CASES[:1])
-    rows = record.rows(Session(scale=0.02, rounds=1))
+    rows = record.rows(Session(scale=0.002, rounds=1))
     call, home = rows[0], rows[-1]
     assert isinstance(call.peers["mlflow"], float) and isinstance(home.peers["mlflow"], float)
     assert home.peers["mlflow"] > home.value / 100 > 0

@@ -120,7 +120,7 @@ def test_the_tutorial_of_comparisons_runs(tmp_path: Path, fresh_home: Path) -> N
 
 def test_the_tutorial_of_ablations_runs(tmp_path: Path, fresh_home: Path) -> None:
     outputs = outputs_of("08-ablate", tmp_path)
-    assert n_views(outputs) == 1
+    assert n_views(outputs) == 2  # the estimates while it runs, and the result
     assert "of 20 planned runs were not needed" in printed_by(outputs)
     assert any("application/vnd.plotly.v1+json" in output.get("data", {}) for output in outputs)
     assert open_run("tutorial-ablation").status == "FINISHED"

@@ -203,3 +203,19 @@ def test_damaged_files_of_one_run_do_not_hide_the_others(fresh_home):
     (bad.folder / "control.jsonl").write_text("not json\n")
     assert set(list_runs()["name"]) == {"good", "bad"}
     assert open_run("good").status == "FINISHED"
+
+
+def test_who_settles_at_the_same_time_as_another_tells_what_that_one_found(fresh_home, monkeypatch):
+    with start(VICTIM) as victim:
+        victim.stdout.readline()
+        victim.kill()
+    folder = open_run("victim").folder
+    settle, alive = RunFolder.settle, process.is_alive
+
+    def settled_meanwhile(owner):
+        monkeypatch.setattr(process, "is_alive", alive)
+        settle(RunFolder(folder))
+        return alive(owner)
+
+    monkeypatch.setattr(process, "is_alive", settled_meanwhile)
+    assert RunFolder(folder).settle()["status"] == "FAILED"

@@ -4,6 +4,7 @@ import math
 import sqlite3
 import subprocess
 import sys
+from importlib import metadata
 
 import pytest
 from mlflow.tracking import MlflowClient
@@ -120,6 +121,7 @@ def test_the_environment_holds_versions_commit_and_uncommitted_changes(tmp_path,
     import torch
 
     assert captured["packages"]["torch"].split("+")[0] == torch.__version__.split("+")[0]
+    assert captured["packages"] == {one.metadata["Name"]: one.version for one in metadata.distributions()}
     head = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
     assert captured["git"]["commit"] == head and captured["git"]["changed"] == [" M train.py"]
     assert "+lr = 2" in (out / "code.diff").read_text()

@@ -147,5 +147,5 @@ def test_show_of_a_result_is_its_table(written: Callable[..., Any]) -> None:
 
 
 def test_show_of_anything_else_says_what_it_takes() -> None:
-    with pytest.raises(DLStudioError, match="a run, a search, the name of one, or a result"):
+    with pytest.raises(DLStudioError, match="a run, a search, an ablation, the name of one, or a result"):
         show(42)  # type: ignore[arg-type]
