@@ -188,7 +188,9 @@ def thresholds(result: Evaluation, at: float = 0.5) -> go.Figure:
     theme.apply(figure, height=340 if n_panels == 1 else 500)
     figure.add_vline(at, line={"color": MUTED, "width": 1.5, "dash": "dash"})
     figure.update_xaxes(range=[0, 1])
-    figure.update_xaxes(title_text=f"Threshold (score from which on {_positive(result)} is predicted)", row=n_panels)
+    figure.update_xaxes(
+        title_text=f"Threshold (score from which on {escape(_positive(result))} is predicted)", row=n_panels
+    )
     figure.update_yaxes(title_text="Share (%)", range=[-2, 102], row=1, col=1)
     if result.costs:
         figure.update_yaxes(title_text="Mean cost (a row)", row=2, col=1)

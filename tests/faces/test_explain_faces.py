@@ -26,6 +26,7 @@ from dlstudio.results import Finding
 from dlstudio.runs.run import Run
 from dlstudio.widgets.explorer import Explorer
 from tests.faces.reading import drawn, markup, page_of, read, specs
+from tests.figures.reading import text_of
 
 PATIENCE_MS = 120_000
 EVIL = "<script>alert(1)</script> [x](javascript:alert(2)) :red[$x$]"
@@ -178,7 +179,7 @@ def test_hostile_names_in_checks_are_text(evil: Run, tmp_path: Path) -> None:
     for section in (explorer.checks.agreement, explorer.checks.quality):
         assert f"{EVIL} is wrong. {EVIL}" in html.unescape(section.told.children[0].value)
         assert all("<script" not in getattr(part, "value", "") for part in section.told.children)
-        assert all("<script" not in chart.figure.to_json() for chart in section.told.charts)
+        assert all("<script" not in text_of(chart.figure) for chart in section.told.charts)
     explorer.close()
 
 

@@ -35,6 +35,7 @@ from dlstudio.widgets.markup import paragraphs
 from dlstudio.widgets.threshold import ThresholdSlider
 from dlstudio.widgets.trade_off import TradeOffSlider
 from tests.faces.reading import data_of, drawn, markup, page_of, read, shape_of
+from tests.figures.reading import text_of
 
 PATIENCE_MS = 120_000
 EVIL = "<script>alert(1)</script> [x](javascript:alert(2)) :red[$x$]"
@@ -430,7 +431,7 @@ def test_hostile_names_are_text_in_widgets_pages_and_reports(evil: Run, tmp_path
         assert result is not None
         card = dls.show(result)
         assert all("<script" not in getattr(part, "value", "") for part in card.children)
-        assert all("<script" not in chart.figure.to_json() for chart in card.charts)
+        assert all("<script" not in text_of(chart.figure) for chart in card.charts)
         assert "&lt;script" in "".join(getattr(part, "value", "") for part in card.children)
     boards = [page_of("fairness", evil.key, page=page) for page in ("In words", "Groups", "Gaps", "Combinations", COST)]
     boards += [page_of("trust", evil.key, question=one.title) for one in ASSESSMENTS]

@@ -9,14 +9,25 @@ import plotly.graph_objects as go
 from dlstudio.figures import theme
 
 
-def is_readable_and_inert(figure: go.Figure) -> None:
-    """Expect axes with words, the studio's colours, no markup of users, and numbers that travel in binary."""
-    for axis in figure.select_yaxes():
-        assert axis.title.text or axis.visible is False or axis.matches
-    assert any(axis.title.text for axis in figure.select_xaxes())
-    assert figure.layout.template.layout.colorway[0] == theme.ACCENT
-    spec = figure.to_json()
-    assert "<script" not in spec and "<b>" not in spec
-    for trace in json.loads(spec)["data"]:
-        for axis in ("x", "y", "z"):
-            assert not (isinstance(trace.get(axis), list) and len(trace[axis]) > 3), f"{axis} went as a JSON list"
+def text_of(figure: go.Figure) -> str:
+    """A picture as text in which markup is found: plotly's own writes "<" as a number."""
+    return json.dumps(json.loads(figure.to_json()), ensure_ascii=False)
+
+
+def faults(figure: go.Figure) -> list[str]:
+    """What a picture lacks: axes with words, the studio's colours, names as text, numbers that travel in binary."""
+    said = text_of(figure)
+    found = [
+        f"{axis.plotly_name} has no words"
+        for axis in figure.select_yaxes()
+        if not (axis.title.text or axis.visible is False or axis.matches)  # panels side by side share the first one's
+    ]
+    if not any(axis.title.text for axis in figure.select_xaxes()):
+        found.append("no x axis has words")
+    if figure.layout.template.layout.colorway[0] != theme.ACCENT:
+        found.append("not drawn with the theme")
+    found += [f"{markup} is markup" for markup in ("<script", "<b>") if markup in said]
+    for trace in json.loads(said)["data"]:
+        lists = (axis for axis in "xyz" if isinstance(trace.get(axis), list) and len(trace[axis]) > 3)
+        found += [f"{axis} of a {trace['type']} went as a JSON list" for axis in lists]
+    return found

@@ -16,7 +16,7 @@ from dlstudio.explain.influence.result import InfluenceResult, findings_of
 from dlstudio.figures import theme
 from dlstudio.figures.concepts import concepts
 from dlstudio.figures.influence import influence, self_influence
-from tests.figures.reading import is_readable_and_inert
+from tests.figures.reading import faults
 
 EVIL = "<b>bold</b><script>alert(1)</script>"
 
@@ -131,7 +131,8 @@ def test_values_and_many_classes_are_one_group(traced):
 @pytest.mark.parametrize(("source", "builder"), FIGURES)
 def test_figures_have_axes_with_words_and_no_markup_of_users(source, builder, request):
     figure = builder(request.getfixturevalue(source))
-    is_readable_and_inert(figure)
+    assert figure.layout.xaxis.title.text and figure.layout.yaxis.title.text
+    assert faults(figure) == []
 
 
 def test_reading_results_needs_no_torch():

@@ -17,7 +17,7 @@ from dlstudio.fairness.gaps import SHOWN, TOO_FEW
 from dlstudio.fairness.result import FairnessAudit
 from dlstudio.fairness.words import deciding
 from dlstudio.figures.fairness import gaps, groups, intersections, pictures
-from tests.figures.reading import is_readable_and_inert
+from tests.figures.reading import faults
 
 EVIL = "<b>bold</b><script>alert(1)</script>"
 
@@ -96,7 +96,8 @@ def test_every_picture_has_axes_with_words_and_no_markup_of_users(audit: Fairnes
     assert len(found) == 4 and all(caption.endswith(".") for caption, _ in found)
     for _, figure in found:
         assert figure.data
-        is_readable_and_inert(figure)
+        assert figure.layout.xaxis.title.text and figure.layout.yaxis.title.text
+        assert faults(figure) == []
 
 
 def test_nothing_to_compare_is_said() -> None:

@@ -10,7 +10,7 @@ import pytest
 from dlstudio.figures.finders import batch_sizes, learning_rates
 from dlstudio.tuning.batch_sizes import BatchSizes, read_sizes
 from dlstudio.tuning.learning_rates import LearningRates
-from tests.figures.reading import is_readable_and_inert
+from tests.figures.reading import faults
 
 SIZES = (8, 16, 32)
 
@@ -32,13 +32,13 @@ def test_batch_sizes_are_drawn_with_what_did_not_fit() -> None:
     assert refused.x.tolist() == [64.0] and refused.marker.symbol == "x"
     assert list(speed.marker.size) == [7, 7, 13]  # the suggestion
     assert (figure.layout.yaxis.title.text, figure.layout.yaxis2.title.text) == ("Rows a second", "Memory (MiB)")
-    is_readable_and_inert(figure)
+    assert faults(figure) == []
 
 
 def test_memory_that_nobody_could_tell_has_no_picture() -> None:
     figure = batch_sizes(tried((math.nan,) * 3))
     assert len(figure.data) == 2 and "yaxis2" not in figure.layout
-    is_readable_and_inert(figure)
+    assert faults(figure) == []
 
 
 @pytest.mark.parametrize("suggestion", [1e-2, None])
@@ -52,4 +52,4 @@ def test_learning_rates_are_drawn_with_the_suggestion_on_the_curve(suggestion: f
     assert dots.x.tolist() == rates[[0, 1, 2, 4]].tolist() and line.y.tolist() == smoothed.tolist()
     assert [(list(mark.x), list(mark.y)) for mark in marks] == ([([1e-2], [0.5])] if suggestion else [])
     assert figure.layout.yaxis.range[0] < 0.5 < figure.layout.yaxis.range[1]
-    is_readable_and_inert(figure)
+    assert faults(figure) == []

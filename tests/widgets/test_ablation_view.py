@@ -9,6 +9,7 @@ import numpy as np
 
 import dlstudio as dls
 from dlstudio.widgets.ablation import AblationView
+from tests.figures.reading import text_of
 from tests.tuning.staged import staged, values_of
 
 EVIL = "<b>x</b><script>alert(1)</script>"
@@ -46,4 +47,4 @@ def test_its_words_are_shown_as_text(fresh_home: Path) -> None:
     plan.train(6)
     view = AblationView(ablation)
     assert html.escape(EVIL) in view.head.value and "<script" not in view.head.value
-    assert all("<script" not in chart.figure.to_json() for chart in view.charts if chart.figure is not None)
+    assert all("<script" not in text_of(chart.figure) for chart in view.charts if chart.figure is not None)
