@@ -212,7 +212,6 @@ def test_two_processes_tune_one_study(started: Start, tmp_path: Path, kind: str)
 
 
 def test_a_search_outlives_a_server_that_is_away_for_a_moment(started: Start, tmp_path: Path) -> None:
-    pytest.importorskip("grpc", reason="grpcio is not installed")
     from optuna.storages._grpc.server import make_server
 
     with socket.socket() as probe:

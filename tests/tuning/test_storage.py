@@ -318,7 +318,6 @@ def test_a_password_is_not_repeated() -> None:
 
 
 def test_a_study_behind_a_grpc_server_on_this_machine(tmp_path: Path) -> None:
-    pytest.importorskip("grpc", reason="grpcio is not installed")
     from optuna.storages._grpc.server import make_server
 
     with socket.socket() as probe:
