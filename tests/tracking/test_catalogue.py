@@ -71,14 +71,15 @@ import pathlib, sys, time
 from mlflow.tracking import MlflowClient
 while not pathlib.Path(sys.argv[1]).exists():
     time.sleep(0.001)
-print([one.name for one in MlflowClient(f"sqlite:///{sys.argv[1]}").search_experiments()])
+print("Default" in {one.name for one in MlflowClient(f"sqlite:///{sys.argv[1]}").search_experiments()})
 """
     path = fresh_home / "mlflow.db"
     commands = [[sys.executable, "-c", ours], [sys.executable, "-c", ours], [sys.executable, "-c", theirs, str(path)]]
     running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for command in commands]
     said = [process.communicate(timeout=120)[0].strip() for process in running]
     assert [process.returncode for process in running] == [0, 0, 0]
-    assert said == [f"sqlite:///{path}"] * 2 + ["['dlstudio', 'Default']"]
+    # Whether dlstudio's own experiment is there already when MLflow looks is chance; MLflow's own has to be.
+    assert said == [f"sqlite:///{path}"] * 2 + ["True"]
     assert {one.name for one in fresh_home.iterdir()} >= {"mlflow.db", "mlflow.lock"}
     assert not list(fresh_home.glob(".mlflow*"))
 
