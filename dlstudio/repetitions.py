@@ -212,7 +212,7 @@ def judge(
     Args:
         contrasts: each of one problem.
         direction: ``"max"`` where more is better.
-        level: of confidence; of all verdicts together.
+        level: of confidence; of all verdicts of a difference together, and of all of equivalence.
         margin: the largest difference that does not matter; without one nothing is called equivalent.
         n_more: comparisons beside these that could have been made as well; p-values are adjusted for them too.
 

@@ -13,8 +13,9 @@ import numpy.typing as npt
 from dlstudio.errors import DLStudioError
 
 __all__ = [
-    "difference_interval", "expanded_percentiles", "holm", "mean_difference_interval", "mean_interval", "percentiles",
-    "permutation_p", "ratio_interval", "ratio_of", "resampled_counts", "same_mean_p", "same_proportion_p", "wilson",
+    "difference_interval", "expanded_percentiles", "holm", "holm_of_both", "mean_difference_interval", "mean_interval",
+    "percentiles", "permutation_p", "ratio_interval", "ratio_of", "resampled_counts", "same_mean_p",
+    "same_proportion_p", "wilson",
 ]  # fmt: skip
 
 Array: TypeAlias = npt.NDArray[np.float64]
@@ -191,6 +192,30 @@ def holm(p: Any) -> Array:
     order = known[np.argsort(p[known], kind="stable")]
     adjusted[order] = np.minimum(1, np.maximum.accumulate(p[order] * np.arange(len(order), 0, -1)))
     return adjusted
+
+
+def holm_of_both(p: Any, other: Any) -> tuple[Array, Array]:
+    """Return p-values of two hypotheses about each of several things, adjusted by Holm's method for all together.
+
+    Of the two at most one is true, as that something is nothing and that it is large. So what is left to reject counts
+    by things, not by hypotheses.
+
+    Args:
+        p, other: of shape ``(n,)``; NaN are no hypotheses and stay.
+
+    References:
+        Shaffer, Modified sequentially rejective multiple test procedures (1986).
+    """
+    asked = np.array([p, other], dtype=np.float64)
+    left, highest = (~np.isnan(asked)).sum(axis=0), 0.0
+    adjusted = np.full(asked.shape, np.nan)
+    for place in np.argsort(asked, axis=None, kind="stable"):
+        at = np.unravel_index(place, asked.shape)
+        if not np.isnan(asked[at]):
+            highest = max(highest, min(1.0, asked[at] * (left > 0).sum()))
+            adjusted[at] = highest
+            left[at[1]] -= 1
+    return adjusted[0], adjusted[1]
 
 
 def mean_interval(mean: Any, variance: Any, n: Any, level: float = 0.95) -> Interval:

@@ -103,6 +103,29 @@ def test_holm_is_that_of_its_definition() -> None:
     np.testing.assert_allclose(stats.holm(p), smallest, atol=1e-4)
 
 
+def test_holm_of_two_hypotheses_by_hand() -> None:
+    # .001 and .004 count three things, .01 three still, .02 and .3 the two that have one left, .9 as .3 or more.
+    p, other = stats.holm_of_both([0.001, 0.3, 0.01], [0.9, 0.004, 0.02])
+    assert p == pytest.approx([0.003, 0.6, 0.03]) and other == pytest.approx([0.9, 0.012, 0.06])
+
+
+def test_holm_of_two_hypotheses_lies_between_closed_testing_and_holm_of_all() -> None:
+    rng = np.random.default_rng(4)
+    for _ in range(200):
+        asked = rng.uniform(size=(2, 3)) ** 3
+        found = np.concatenate(stats.holm_of_both(*asked))
+        flat, places = asked.ravel(), range(6)
+        # Sets that may be true together: of each thing one hypothesis at most. Bonferroni for each of them.
+        sets = [one for k in (1, 2, 3) for one in itertools.combinations(places, k) if len({at % 3 for at in one}) == k]
+        closed = [max(min(1, len(one) * min(flat[list(one)])) for one in sets if at in one) for at in places]
+        assert (found >= np.array(closed) - 1e-12).all() and (found <= stats.holm(flat) + 1e-12).all()
+
+
+def test_holm_of_two_hypotheses_of_which_one_is_not_asked_is_holm() -> None:
+    p, other = stats.holm_of_both([0.01, np.nan, 0.04], [np.nan] * 3)
+    assert p == pytest.approx([0.02, np.nan, 0.04], nan_ok=True) and np.isnan(other).all()
+
+
 def test_permutation_p_values_are_never_zero() -> None:
     assert stats.permutation_p(5.0, np.zeros(99)) == 0.01
     assert stats.permutation_p(0.0, np.zeros(99)) == 1.0

@@ -100,7 +100,7 @@ def compare(
         y_true: (n,) targets of the predictions in `what`.
         direction: ``"max"`` or ``"min"``, which is better; None infers it from the metric's name.
         margin: the largest difference that does not matter. With it variants can be shown to be equivalent.
-        level: of confidence, of all verdicts together.
+        level: of confidence, of all verdicts of a difference together; with a margin of all of equivalence as well.
         reference: a variant to compare all others with; None compares all pairs.
         value: of a run, the ``"last"`` or the ``"best"`` value of the metric. The best of many is a lucky one: compare
             by it only what was evaluated equally often.

@@ -16,6 +16,7 @@ from dlstudio.tuning.ablation_result import (
     COMPLETE,
     FAILED,
     RUNNING,
+    UNKNOWN,
     UNTRAINED,
     WAITING,
     AblationResult,
@@ -58,7 +59,7 @@ class Ablation:
             raise DLStudioError("an ablation", repr(plan), "Start one with dlstudio.ablate.")
         self._about: dict[str, Any] = about
         self._items = [(int(cell), int(seed)) for cell, seed in about["items"]]
-        self._values: dict[int, tuple[float, str]] = {}
+        self._measured: dict[int, dict[str, Any]] = {}
         self.design = make_design(about["design"], about["factors"], [len(off) for off in about["off"].values()])
 
     def __repr__(self) -> str:
@@ -170,10 +171,10 @@ class Ablation:
         rows = []
         for item, (cell, seed) in enumerate(self._items):
             run, state = runs[item], states[item]
-            value, reason = math.nan, ""
+            reason, measured = "", {"value": math.nan, "reason": "", **UNKNOWN}
             if state == "COMPLETE" and run is not None:
-                value, reason = self._value(item, run)
-                state = COMPLETE if math.isfinite(value) else FAILED
+                measured = self._measure(item, run)
+                state, reason = COMPLETE if math.isfinite(measured["value"]) else FAILED, measured["reason"]
             elif item in cancelled:
                 state, reason = CANCELLED, "not needed any more"
             elif state in ("WAITING", "RUNNING"):
@@ -183,18 +184,22 @@ class Ablation:
             else:
                 state, reason = FAILED, (run.reason if run is not None else None) or "it was not trained"
             key = "" if run is None else run.key
-            rows.append({"cell": cell, "seed": seed, "value": value, "state": state, "run": key, "reason": reason})
+            rows.append({**measured, "cell": cell, "seed": seed, "state": state, "run": key, "reason": reason})
         return rows
 
-    def _value(self, item: int, run: Run) -> tuple[float, str]:
-        if item not in self._values:
-            metric, latest = self._about["metric"], run.state().latest or {}
-            if metric not in latest:
-                self._values[item] = math.nan, never_logged(metric, latest)
-            else:
-                value = float(latest[metric])
-                self._values[item] = value, "" if math.isfinite(value) else f"its {metric} is {value}"
-        return self._values[item]
+    def _measure(self, item: int, run: Run) -> dict[str, Any]:
+        if item not in self._measured:
+            metric, state = self._about["metric"], run.state()
+            latest = state.latest or {}
+            value = float(latest.get(metric, math.nan))
+            reason = "" if math.isfinite(value) else f"its {metric} is {value}"
+            self._measured[item] = {
+                "value": value,
+                "reason": reason if metric in latest else never_logged(metric, latest),
+                "data": str(read_json(run.folder / "data.json").get("fingerprint", "")),
+                "n_steps": state.step or 0,
+            }
+        return self._measured[item]
 
     def _cancelled(self) -> set[int]:
         commands, _ = RunFolder(self.folder).commands(0)

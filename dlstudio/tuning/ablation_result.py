@@ -14,12 +14,14 @@ from dlstudio.tuning.designs import Design
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["AblationResult", "CANCELLED", "COMPLETE", "FAILED", "RUNNING", "UNTRAINED", "WAITING"]
+__all__ = ["AblationResult", "CANCELLED", "COMPLETE", "FAILED", "RUNNING", "UNKNOWN", "UNTRAINED", "WAITING"]
 
 WAITING, RUNNING, COMPLETE, FAILED, CANCELLED, UNTRAINED = (
     "waiting", "running", "complete", "failed", "spared", "not trained",
 )  # fmt: skip
 """How a run stands; spared ones were not trained to the end, because their effects were decided or hopeless."""
+UNKNOWN: Mapping[str, Any] = {"data": "", "n_steps": 0}
+"""What is noted of a run, where it is not known: the fingerprint of its data, and for how many steps it was trained."""
 Columns = Mapping[str, npt.NDArray[Any]]
 
 
@@ -43,7 +45,7 @@ class AblationResult(Result, schema=1):
             judged before its last seed is there.
         tables: columns of `effects`, `cells` and `runs`, by name.
         summary: plain sentences: what matters, what does not, and what is not known.
-        findings: what follows; codes DLS560 to DLS568.
+        findings: what follows; codes DLS560 to DLS570.
         settings: seeds and what else decided how it went.
     """
 
@@ -100,10 +102,11 @@ class AblationResult(Result, schema=1):
 
     @property
     def runs(self) -> pd.DataFrame:
-        """A row per combination and seed: ``cell, label, seed, value, state, run, reason``.
+        """A row per combination and seed: ``cell, label, seed, value, state, run, reason, data, n_steps``.
 
         States are ``"waiting"``, ``"running"``, ``"complete"``, ``"failed"`` (no finite value, see `reason`),
-        ``"spared"`` (not needed any more) and ``"not trained"`` (it was stopped before).
+        ``"spared"`` (not needed any more) and ``"not trained"`` (it was stopped before). `data` is the fingerprint of
+        what it was trained on, "" where unknown; `n_steps` for how many steps, 0 where unknown.
         """
         return self._table("runs")
 

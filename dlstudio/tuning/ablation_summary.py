@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dlstudio import stats
-from dlstudio.tuning.ablation_result import CANCELLED, COMPLETE, RUNNING, UNTRAINED, WAITING, AblationResult
+from dlstudio.tuning.ablation_result import CANCELLED, COMPLETE, RUNNING, UNKNOWN, UNTRAINED, WAITING, AblationResult
 from dlstudio.tuning.ablation_words import describe, findings_of, sentence
 from dlstudio.tuning.designs import Design
 from dlstudio.tuning.effects import Judging, estimate
@@ -36,7 +36,8 @@ def summarise(
         labels: of the cells.
         off: by factor, what it is without it, in words.
         seeds: that were planned, in their order.
-        runs: ``cell, seed, value, state, run, reason`` of each planned run, in any order.
+        runs: ``cell, seed, value, state, run, reason``, and ``data, n_steps`` where known, of each planned run, in any
+            order.
         metric: that `value` is of.
         how: effects are judged.
         **known: further fields of `AblationResult`.
@@ -61,7 +62,7 @@ def summarise(
         tables={
             "effects": _columns(ordered),
             "cells": _columns(_cells(design, labels, off, values, how.level)),
-            "runs": _columns([{"cell": run["cell"], "label": labels[run["cell"]], **run} for run in runs]),
+            "runs": _columns([{"cell": run["cell"], "label": labels[run["cell"]], **UNKNOWN, **run} for run in runs]),
         },
         **known,
     )  # fmt: skip

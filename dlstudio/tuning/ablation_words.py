@@ -8,11 +8,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from dlstudio.results import Finding
-from dlstudio.tuning.ablation_result import UNTRAINED, AblationResult
+from dlstudio.tuning.ablation_result import COMPLETE, UNTRAINED, AblationResult
 from dlstudio.tuning.effects import HOPELESS, OPEN, Judging
 
 __all__ = ["describe", "findings_of", "never_logged", "said_never_logged", "sentence"]
 
+FEW = 10
 _HELPS = {"better": "it helps", "worse": "it hurts", "no difference shown": "no difference is shown"}
 
 
@@ -133,7 +134,14 @@ def findings_of(result: AblationResult) -> list[Finding]:
     found = [_effect(row) for row in mains if row["verdict"] in ("better", "worse")]
     mixed = [row for row in rows if row["kind"] != "main" and row["verdict"] in ("better", "worse")]
     found += [_interaction(row) for row in mixed]
-    found += _unknown(result, mains) + _failures(result) + _stopped(result) + _saved(result, mains)
+    found += (
+        _data(result)
+        + _steps(result)
+        + _unknown(result, mains)
+        + _failures(result)
+        + _stopped(result)
+        + _saved(result, mains)
+    )
     found += _aliases(result, mains, mixed)
     same = [row["factor"] for row in mains if row["same"]]
     if same:
@@ -167,6 +175,51 @@ def _interaction(row: Mapping[str, Any]) -> Finding:
         evidence={name: row[name] for name in ("difference", "low", "high", "p_adjusted", "n")},
         remedy=f"Do not read the effect of {one} or {other} alone: it depends on the other.",
     )
+
+
+def _data(result: AblationResult) -> list[Finding]:
+    trained = [row for row in result.rows("runs") if row["state"] == COMPLETE and row["data"]]
+    by_seed: dict[Any, set[str]] = {}
+    for row in trained:
+        by_seed.setdefault(row["seed"], set()).add(row["data"])
+    if all(len(several) == 1 for several in by_seed.values()):
+        return []  # a split of its own for each seed is fair, as effects are differences within seeds
+    by_data: dict[str, list[str]] = {}
+    for row in trained:
+        by_data.setdefault(row["data"], []).append(row["label"])
+    said = "; ".join(f"{_joined(list(dict.fromkeys(by_data[data])))} on {data[:12]}" for data in list(by_data)[:FEW])
+    return [
+        Finding(
+            code="DLS569",
+            severity="critical",
+            sentence=f"Not comparable: runs of one seed were trained on different data or splits: {said}. A difference"
+            " between them may be one of the data.",
+            evidence={data: tuple(dict.fromkeys(labels)) for data, labels in by_data.items()},
+            remedy="Take apart what changes the data, or measure all runs on the same examples.",
+        )
+    ]
+
+
+def _steps(result: AblationResult) -> list[Finding]:
+    by_label: dict[str, list[int]] = {}
+    for row in result.rows("runs"):
+        if row["state"] == COMPLETE and row["n_steps"]:
+            by_label.setdefault(row["label"], []).append(row["n_steps"])
+    if len({n for steps in by_label.values() for n in steps}) < 2:
+        return []
+    each = [
+        f"{label} {min(steps):,}" + (f" to {max(steps):,}" if min(steps) < max(steps) else "")
+        for label, steps in by_label.items()
+    ]
+    return [
+        Finding(
+            code="DLS570",
+            severity="warning",
+            sentence=f"Runs trained for different numbers of steps: {_joined(each)}.",
+            evidence={label: (min(steps), max(steps)) for label, steps in by_label.items()},
+            remedy="Where that is not what is taken out, train all of them equally long.",
+        )
+    ]
 
 
 def _unknown(result: AblationResult, mains: Sequence[Mapping[str, Any]]) -> list[Finding]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from dlstudio import stats
 from dlstudio.arrangements import least_spread
 from dlstudio.repetitions import (
     Contrast,
@@ -195,29 +196,18 @@ def _equivalence(one: _Seen, n_planned: int, how: Judging) -> float:
 def adjusted(p: Sequence[float], same: Sequence[float] | None = None) -> tuple[list[float], list[float]]:
     """Adjust p-values by Holm's method for all hypotheses together, those without data so far included.
 
-    With a margin an effect has two, that it is nothing and that it is as large as the margin. One of these is true at
-    most, so what is left counts by effects.
-
     Args:
         p: that each effect is nothing, NaN without data.
         same: that each is as large as the margin; None without one.
 
     Returns:
         Both adjusted; NaN where they were, and all of the second without a margin.
-
-    References:
-        Shaffer, Modified sequentially rejective multiple test procedures (1986).
     """
-    asked = np.array([p] if same is None else [p, same])
-    known, m = ~np.isnan(asked), len(p)
-    given, found = np.where(known, asked, 1.0).ravel(), np.empty(asked.size)
-    left, highest = np.full(m, len(asked)), 0.0
-    for at in np.argsort(given, kind="stable"):
-        highest = max(highest, min(1.0, given[at] * int((left > 0).sum())))
-        found[at] = highest
-        left[at % m] -= 1
-    rows = np.where(known, found.reshape(asked.shape), np.nan).tolist()
-    return rows[0], rows[1] if same is not None else [math.nan] * m
+    first, other = (np.asarray(one, dtype=np.float64) for one in (p, [math.nan] * len(p) if same is None else same))
+    due = [np.where(np.isnan(one), 1.0, one) for one in (first, other)]  # their data are still to come
+    both = (stats.holm(due[0]), other) if same is None else stats.holm_of_both(*due)
+    rows = [np.where(np.isnan(one), np.nan, found).tolist() for one, found in zip((first, other), both, strict=True)]
+    return rows[0], rows[1]
 
 
 def _row(one: _Seen, adjusted: float, equivalent: float, said: str, how: Judging, m: int) -> dict[str, Any]:

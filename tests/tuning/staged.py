@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from dlstudio.runs.folder import RunFolder
+from dlstudio.runs.folder import RunFolder, write_json
 from dlstudio.tuning.ablation import Ablation, items_of, write_ablation
 
 
@@ -21,12 +21,17 @@ class Staged:
         self.values = np.asarray(values, dtype=float).T.ravel()  # seed by seed
         self.states = ["WAITING"] * len(self.values)
         self.latest_name, self.is_stopped = "auc", False
+        self.data: dict[int, str] = {}  # by item, else "one"
+        self.steps: dict[int, int] = {}  # by item, else 100
 
     @property
     def runs(self) -> list[Any]:
         def run(item: int) -> Any:
-            latest = {self.latest_name: self.values[item]}
-            return SimpleNamespace(key=f"run{item}", reason="", state=lambda: SimpleNamespace(latest=latest))
+            state = SimpleNamespace(latest={self.latest_name: self.values[item]}, step=self.steps.get(item, 100))
+            folder = self.folder / f"run{item}"
+            folder.mkdir(exist_ok=True)
+            write_json(folder / "data.json", {"fingerprint": self.data.get(item, "one")})
+            return SimpleNamespace(key=f"run{item}", reason="", folder=folder, state=lambda: state)
 
         return [None if state == "WAITING" else run(item) for item, state in enumerate(self.states)]
 

@@ -284,6 +284,25 @@ def test_a_run_with_a_value_that_is_not_finite_counts_as_failed(studio_home: Pat
     assert found.main.n[0] <= 5
 
 
+def test_runs_that_do_not_compare_are_named(studio_home: Path) -> None:
+    ablation, plan = staged(values_of([0.1, 0.0], 4), names=["data", "epochs"])  # cells: full, data, epochs; by seed
+    for seed in range(4):
+        plan.data |= {3 * seed: f"split {seed}", 3 * seed + 1: f"split {seed}", 3 * seed + 2: f"split {seed}"}
+    plan.train(3)
+    codes = {finding.code for finding in ablation.estimate().findings}
+    assert not codes & {"DLS569", "DLS570"}  # each seed has a split of its own, and all runs of it the same
+    plan.data |= {4: "other"}
+    plan.steps |= {5: 50}
+    plan.train(2)
+    (data,) = [finding for finding in ablation.estimate().findings if finding.code == "DLS569"]
+    assert data.severity == "critical"
+    assert "0, 1 and 2 on split 0; 0 on split 1; 1 on other" in data.sentence
+    assert "DLS570" not in {finding.code for finding in ablation.estimate().findings}
+    plan.train(1)
+    codes = {finding.code: finding for finding in ablation.estimate().findings}
+    assert codes["DLS570"].sentence.endswith("steps: 0 100, 1 100 and 2 50 to 100.")
+
+
 # -- from end to end ---------------------------------------------------------------------------------------------------
 
 
@@ -348,6 +367,8 @@ def test_an_ablation_of_a_recipe_that_loses_its_steward_and_is_stopped(studio_ho
     assert "DLS568" not in {finding.code for finding in found.findings}
     rows = found.runs
     assert set(rows.seed) == set(range(3, 10))
+    trained = rows[rows.state == "complete"]
+    assert set(trained.data) == {dls.load_dataset("digits").fingerprint} and trained.n_steps.nunique() == 1
     for row, run in zip(rows.itertuples(), ablation.runs, strict=True):
         if row.state == "complete":
             assert run is not None and run.key == row.run and run.config["seed"] == row.seed
