@@ -23,9 +23,9 @@ from dlstudio.runs.recorder import Recorder
 from dlstudio.runs.run import Run
 from dlstudio.tuning.begin import enqueue_first
 from dlstudio.tuning.crew import Crew
+from dlstudio.tuning.reach import patiently
 from dlstudio.tuning.settings import Settings, read_settings, steer
 from dlstudio.tuning.steering import Steering, read_command
-from dlstudio.tuning.storage import patiently
 from dlstudio.tuning.studies import FIRST_TRIALS, SharedStudy, completed, first_failures, violations
 from dlstudio.tuning.tended import Tended
 from dlstudio.tuning.words import all_failed, all_lost, worker_never_started
@@ -68,7 +68,7 @@ class Coordinator:
     def __init__(self, folder: RunFolder) -> None:
         self.folder = folder
         self.settings: Settings = read_settings(folder.path)
-        self.study = SharedStudy(folder, self.settings)
+        self.study = patiently(lambda: SharedStudy(folder, self.settings))
         self._logged, resume_step = _logged_before(folder)
         self.recorder = SearchRecorder(folder, resume_step=resume_step)
         self.recorder.defer_control = True
@@ -202,6 +202,7 @@ class Coordinator:
             self._bad_starts = 0 if trained else self._bad_starts + 1
         if self.steering.stopped:
             self.crew.press(time.monotonic() - self.steering.stop_asked)
+        self.study.show_presence()
         self.study.free_stale(self.crew.how, self.crew.pids)
 
     # -- telling --------------------------------------------------------------------------------------------------

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from dlstudio.errors import DLStudioError, unknown_name
 from dlstudio.runs.folder import RunFolder
 from dlstudio.runs.run import Run, RunState, open_run
+from dlstudio.tuning.reach import answering
 from dlstudio.tuning.settings import Settings, is_search, read_settings
-from dlstudio.tuning.space import Space
+from dlstudio.tuning.space import Axis, Space, check_axis
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from dlstudio.tuning.studies import SharedStudy
 
 __all__ = ["Plan", "Search", "open_search"]
+
+_T = TypeVar("_T")
 
 
 class Search:
@@ -72,12 +75,12 @@ class Search:
     @property
     def space(self) -> Space:
         """What is searched now, with the ranges as they were set last."""
-        return self.settings.read_space().within(self._study.attribute("ranges") or {})
+        return self.settings.read_space().within(self._ask(lambda study: study.attribute("ranges")) or {})
 
     @property
     def kept(self) -> frozenset[int]:
         """Numbers of the trials that are never pruned."""
-        return frozenset(self._study.attribute("kept") or ())
+        return frozenset(self._ask(lambda study: study.attribute("kept")) or ())
 
     # -- how it stands --------------------------------------------------------------------------------------------
 
@@ -106,7 +109,11 @@ class Search:
 
     @property
     def trials(self) -> pd.DataFrame:
-        """A row per trial so far; see `SearchResult.frame`."""
+        """A row per trial so far; see `SearchResult.frame`.
+
+        Raises:
+            DLStudioError: the study's server or database does not answer.
+        """
         return self.result(importance=False).frame()
 
     def result(self, *, importance: bool = True) -> SearchResult:
@@ -114,10 +121,13 @@ class Search:
 
         Args:
             importance: whether to say how much each parameter matters, which takes a second with thousands of trials.
+
+        Raises:
+            DLStudioError: the study's server or database does not answer.
         """
         from dlstudio.tuning.read import read_result
 
-        return read_result(self.run, self.settings, self._study, importance=importance)
+        return self._ask(lambda study: read_result(self.run, self.settings, study, importance=importance))
 
     def run_of(self, number: int) -> Run | None:
         """The run of a trial; None where it has not begun, or ran on another machine.
@@ -125,7 +135,7 @@ class Search:
         Raises:
             DLStudioError: there is no such trial.
         """
-        trials = self._study.trials()
+        trials = self._ask(lambda study: study.trials())
         if not 0 <= number < len(trials):
             raise unknown_name("trial", number, map(str, range(len(trials))))
         return self._run(self._study.run_key(trials[number]))
@@ -141,6 +151,10 @@ class Search:
         from dlstudio.tuning.studies import SharedStudy
 
         return SharedStudy(self._files, self.settings)
+
+    def _ask(self, read: Callable[[SharedStudy], _T]) -> _T:
+        with answering(self.settings.storage_in(self.folder)):
+            return read(self._study)
 
     # -- steering -------------------------------------------------------------------------------------------------
 
@@ -172,21 +186,28 @@ class Search:
         """Search a range from `low` to `high` from now on; it may become narrower or wider.
 
         Raises:
-            DLStudioError: there is no such range, the recipe does not allow it, or the search is over.
+            DLStudioError: there is no such range, the recipe does not allow it, the search is a grid, or it is over.
         """
         self._must_search()
-        axis = self.settings.read_space().axis(name).within(low, high)
-        self._check_allowed(axis.name, (axis.low, axis.high))
+        if self.settings.is_listed:
+            remedy = "Enqueue values of it, or start another search."
+            raise DLStudioError(
+                "a search that suggests values", "a grid, whose points are there from the start", remedy
+            )
+        space = self.settings.read_space()
+        axis = space.axis(name).within(low, high)
+        self._check_allowed(axis, space)
         self._files.command("set_range", name=name, low=low, high=high)
 
-    def _check_allowed(self, name: str, ends: tuple[float, float]) -> None:
-        from dlstudio.training.fields import check
+    def _check_allowed(self, axis: Axis, space: Space) -> None:
+        from dlstudio.training import job
         from dlstudio.training.recipe import Recipe
 
-        fields = {field.name: field for field in Recipe.schema()}
-        if self.settings.kind == "recipe" and name in fields:
-            for end in ends:
-                check(fields[name], end)
+        described = job.describe(self.folder)
+        if described["sha256"] is None:
+            check_axis(Recipe.from_dict(described["recipe"]), axis, space)
+        elif described["recipe"] is not None and "." not in axis.name:
+            check_axis(Recipe(), axis, space)  # options of a module of one's own are known to it alone
 
     def stop_trial(self, number: int) -> None:
         """Stop one trial; it counts as pruned, with several metrics as failed, and the search goes on.
@@ -215,7 +236,7 @@ class Search:
         self._files.command("add_workers", count=count)
 
     def _unended(self, number: int) -> int:
-        known = {trial.number: trial.state for trial in self._study.trials()}
+        known = {trial.number: trial.state for trial in self._ask(lambda study: study.trials())}
         if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
             raise DLStudioError("the number of a trial", repr(number), "See search.trials.")
         if int(number) not in known:
@@ -264,7 +285,7 @@ class Plan(Search):
         from dlstudio.tuning.steering import item_of
 
         latest: list[Any] = [None] * self.settings.n_trials
-        for trial in self._study.trials():  # a second attempt comes after the first
+        for trial in self._ask(lambda study: study.trials()):  # a second attempt comes after the first
             item = item_of(trial)
             if item is not None:
                 latest[item] = trial

@@ -12,8 +12,8 @@ from typing import Any
 
 from dlstudio.errors import DLStudioError
 from dlstudio.runs.folder import RunFolder, read_json, write_json
+from dlstudio.tuning.reach import is_url, without_password
 from dlstudio.tuning.space import Space
-from dlstudio.tuning.storage import is_url, without_password
 
 __all__ = ["ITEM", "STOPPED", "Settings", "read_settings", "steering_of"]
 

@@ -24,7 +24,7 @@ from dlstudio.training.fields import is_json
 from dlstudio.training.recipe import Recipe
 from dlstudio.tuning.paths import check_apart, check_change, field_of
 
-__all__ = ["Axis", "Space", "read_space"]
+__all__ = ["Axis", "Space", "check_axis", "read_space"]
 
 _SHAPES = "a list of choices, (low, high) or (low, high, 'log'), or an Optuna distribution"
 
@@ -232,9 +232,8 @@ def read_space(space: Mapping[str, Any], recipe: Recipe | None) -> Space:
     read = Space(axes={name: _axis(name, given, whole=name not in floats) for name, given in space.items()})
     if recipe is not None:
         check_apart(read.axes)
-        models = read.axes["model"].choices if "model" in read.axes else ()
         for axis in read.axes.values():
-            _check_against(recipe, axis, models)
+            check_axis(recipe, axis, read)
     return read
 
 
@@ -288,8 +287,18 @@ def _range(name: str, given: tuple[Any, ...], *, whole: bool = True) -> BaseDist
     return FloatDistribution(float(low), float(high), log=log)
 
 
-def _check_against(recipe: Recipe, axis: Axis, models: Sequence[Any]) -> None:
-    """Try the ends of the range, or every choice, on the recipe itself."""
+def check_axis(recipe: Recipe, axis: Axis, space: Space) -> None:
+    """Try the ends of a range, or every choice, on the recipe itself.
+
+    Args:
+        recipe: that is searched around.
+        axis: to check.
+        space: what else is searched; which models there are decides which options.
+
+    Raises:
+        DLStudioError: the recipe has no such field or option, or does not allow one of the values.
+    """
+    models = space.axes["model"].choices if "model" in space.axes else ()
     field = field_of(recipe, axis.name)
     is_option = "." in axis.name
     if axis.is_range and not is_option and field.kind not in ("int", "float"):

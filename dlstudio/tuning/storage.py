@@ -7,13 +7,10 @@ import fcntl
 import hashlib
 import json
 import os
-import random
-import re
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 from urllib.parse import urlparse
 
 import optuna
@@ -26,6 +23,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial
 
 from dlstudio.errors import DLStudioError, unknown_name
+from dlstudio.tuning.reach import is_url, unusable
 
 __all__ = [
     "Journal",
@@ -34,15 +32,10 @@ __all__ = [
     "Sampler",
     "asking",
     "in_optuna",
-    "is_url",
     "make_pruner",
     "open_storage",
     "open_study",
-    "patiently",
-    "without_password",
 ]
-
-_T = TypeVar("_T")
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)  # a search speaks through its runs, not on stderr
 
@@ -101,11 +94,6 @@ def _end_of_last_line(file: Any, end: int) -> int:
     return 0
 
 
-def is_url(storage: str) -> bool:
-    """Whether a storage is the address of a server or database, and not the path of a journal file."""
-    return "://" in storage
-
-
 def open_storage(storage: str) -> BaseStorage:
     """Open a storage: the path of a journal file, a database URL, or ``grpc://host:port``.
 
@@ -120,15 +108,10 @@ def open_storage(storage: str) -> BaseStorage:
             return _grpc(parsed.hostname or "localhost", parsed.port or 13000)
         arguments = {"connect_args": {"timeout": 60}} if parsed.scheme.startswith("sqlite") else {}
         return optuna.storages.get_storage(optuna.storages.RDBStorage(storage, engine_kwargs=arguments))
-    except DLStudioError:
-        raise
     except Exception as error:
         # Every driver fails with exceptions of its own.
-        raise DLStudioError(
-            "a study storage that can be opened",
-            f"{without_password(storage)} ({_in_a_line(error)})",
-            "Check the address, that the server runs, and that its driver is installed.",
-        ) from error
+        remedy = "Check the address, that the server runs, and that its driver is installed."
+        raise unusable("a study storage that can be opened", storage, error, remedy) from error
 
 
 def _grpc(host: str, port: int) -> BaseStorage:
@@ -139,49 +122,6 @@ def _grpc(host: str, port: int) -> BaseStorage:
         proxy = optuna.storages.GrpcStorageProxy(host=host, port=port)
     proxy.wait_server_ready(timeout=10)
     return proxy
-
-
-def without_password(storage: str) -> str:
-    """Return a storage as anyone may read it."""
-    if not is_url(storage):
-        return storage
-    password = urlparse(storage).password
-    shown = storage.replace(f":{password}@", ":…@") if password else storage
-    return re.sub(r"(?i)([?&](?:password|passwd|pwd)=)[^&]*", r"\1…", shown)
-
-
-def _in_a_line(error: Exception) -> str:
-    said = str(error).splitlines() or ["it says no more"]
-    return f"{type(error).__name__}: {said[0][:200]}"
-
-
-PATIENCE_S = 60.0
-"""So long a search waits for a storage that is away."""
-_NOT_AWAY = (
-    DLStudioError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError,
-    optuna.exceptions.UpdateFinishedTrialError,
-)  # fmt: skip
-
-
-def patiently(do: Callable[[], _T]) -> _T:
-    """Do something with a storage, again and again while it is away; `do` may have been done in part before.
-
-    Raises:
-        Exception: what the storage raised after `PATIENCE_S` seconds still, or at once what no waiting would mend.
-    """
-    deadline, pause = time.monotonic() + PATIENCE_S, 0.2
-    while True:
-        try:
-            return do()
-        except _NOT_AWAY:
-            raise
-        except Exception as error:
-            # Every storage fails with exceptions of its own.
-            if time.monotonic() > deadline:
-                raise
-            print(f"the study's storage is away, trying again: {_in_a_line(error)}", flush=True)
-            time.sleep(pause * random.uniform(0.5, 1.0))
-            pause = min(2 * pause, 5.0)
 
 
 @contextlib.contextmanager
@@ -286,11 +226,8 @@ def open_study(
                 load_if_exists=True,
             )
     except Exception as error:
-        raise DLStudioError(
-            "a study storage that can be written",
-            f"{without_password(storage)} ({_in_a_line(error)})",
-            "Check the disk, or the rights of the database's user.",
-        ) from error
+        remedy = "Check the disk, or the rights of the database's user."
+        raise unusable("a study storage that can be written", storage, error, remedy) from error
     there = [direction.name.lower() for direction in study.directions]
     if there != wanted:
         raise DLStudioError(

@@ -15,6 +15,7 @@ from dlstudio.errors import DLStudioError
 from dlstudio.runs import process
 from dlstudio.runs.folder import RunFolder
 from dlstudio.runs.values import plain
+from dlstudio.tuning.presence import Presence
 from dlstudio.tuning.settings import STOPPED, Settings
 from dlstudio.tuning.storage import asking, open_study
 
@@ -97,6 +98,7 @@ class SharedStudy:
         self._storage = settings.storage_in(folder.path)
         self.study = open_study(self._storage, settings.name, directions=settings.directions or ("min",))
         self._home = folder.home
+        self._presence = Presence(self.study)
         self._unclaimed: dict[int, float] = {}
 
     def trials(self) -> list[FrozenTrial]:
@@ -129,10 +131,15 @@ class SharedStudy:
         """Whether a trial ended because its process did."""
         return bool(trial.user_attrs.get(KILLED))
 
+    def show_presence(self) -> None:
+        """Let the other machines of the study know that this one is there; a file has no other machines."""
+        if not self.settings.has_lock:
+            self._presence.show()
+
     # -- what other processes left behind --------------------------------------------------------------------------
 
     def free_stale(self, how: Mapping[int, str], others: Collection[int]) -> None:
-        """End the trials whose process on this host is gone; what was asked for gets a second attempt.
+        """End the trials whose process or whole machine is gone; what was asked for gets a second attempt.
 
         Args:
             how: in which way processes ended, by number, where that is known.
@@ -152,8 +159,10 @@ class SharedStudy:
 
     def _is_stale(self, trial: FrozenTrial) -> bool:
         claim = trial.user_attrs.get("run")
+        if claim is not None and process.is_here(claim["worker"]):
+            return not process.is_alive(claim["worker"])
         if claim is not None:
-            return process.is_here(claim["worker"]) and not process.is_alive(claim["worker"])
+            return not self.settings.has_lock and self._presence.is_gone(str(claim["worker"].get("host")))
         # Under the lock of a journal an unclaimed trial is one whose asker is gone; elsewhere only time can tell, and
         # only that of this process: clocks of other machines are wrong, or of another time zone.
         since = self._unclaimed.setdefault(trial.number, time.monotonic())
@@ -161,9 +170,12 @@ class SharedStudy:
 
     def _free(self, trial: FrozenTrial, how: Mapping[int, str]) -> None:
         claim = trial.user_attrs.get("run") or {}
-        if claim:
+        worker = claim.get("worker") or {}
+        if claim and process.is_here(worker):
             RunFolder(self._home / "runs" / claim["key"]).settle()
-        reason = how.get((claim.get("worker") or {}).get("pid", -1), "its worker was killed")
+            reason = how.get(worker.get("pid", -1), "its worker was killed")
+        else:
+            reason = f"its machine {worker['host']} is gone" if worker else "its worker was killed"
         again = trial.system_attrs.get("fixed_params")
         attempt = int(trial.user_attrs.get("attempt", 1))
         enqueued = {name: value for name, value in trial.user_attrs.items() if name == "enqueued"}

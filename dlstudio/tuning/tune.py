@@ -243,7 +243,7 @@ def _limits(name: str, given: Any) -> tuple[float | None, float | None]:
 
 
 def _place(storage: str | Path | None) -> str | None:
-    from dlstudio.tuning.storage import is_url
+    from dlstudio.tuning.reach import is_url
 
     if storage is None:
         return None

@@ -25,8 +25,9 @@ from dlstudio.training.naming import run_name, run_tags
 from dlstudio.training.recipe import Recipe
 from dlstudio.tuning.paths import changed
 from dlstudio.tuning.plan import ask_item, read_items
+from dlstudio.tuning.reach import patiently
 from dlstudio.tuning.settings import ITEM, STOPPED, read_settings, steering_of
-from dlstudio.tuning.storage import Sampler, asking, make_pruner, open_study, patiently
+from dlstudio.tuning.storage import Sampler, asking, make_pruner, open_study
 from dlstudio.tuning.studies import LOST, counts, first_failures
 from dlstudio.tuning.trial import NotMeasured, TrialRecorder
 
@@ -50,12 +51,14 @@ class Worker:
         self._space = settings.read_space()
         self._storage = settings.storage_in(folder.path)
         self._sampler = Sampler(settings.sampler, settings.seed, settings.sampler_arguments)
-        self._study = open_study(
-            self._storage,
-            settings.name,
-            directions=settings.directions or ("min",),
-            sampler=self._sampler,
-            pruner=make_pruner(settings.pruner, settings.pruner_arguments),
+        self._study = patiently(
+            lambda: open_study(
+                self._storage,
+                settings.name,
+                directions=settings.directions or ("min",),
+                sampler=self._sampler,
+                pruner=make_pruner(settings.pruner, settings.pruner_arguments),
+            )
         )
         self._coordinator = steering_of(folder.path).get("coordinator") or {}
         self._identity = process.identity()

@@ -229,10 +229,17 @@ def test_a_search_outlives_a_server_that_is_away_for_a_moment(started: Start, tm
         until(lambda: running(search))
         server.stop(None).wait()
         until(lambda: all("away" in (search.folder / log).read_text() for log in ("log.txt", "workers.log")))
+        with pytest.raises(DLStudioError, match="a study storage that answers"):
+            _ = search.trials
+        begun = [sys.executable, "-m", "dlstudio.tuning.worker", str(search.folder)]  # one that was just being started
+        late = subprocess.Popen(begun, stdout=subprocess.PIPE, text=True)
+        assert late.stdout is not None and "StorageAway" in late.stdout.readline()
         server = serve()
         ended(search)
         assert (search.status, search.reason) == ("FINISHED", None)
         check_whole(search, 3)
+        late.communicate(timeout=60)
+        assert late.returncode == 0
     finally:
         server.stop(None).wait()
 

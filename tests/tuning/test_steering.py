@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
+import dlstudio as dls
 from dlstudio.errors import DLStudioError
 from dlstudio.runs.run import open_run
 from dlstudio.tuning.search import Search
-from tests.tuning.conftest import ended, processes_of, slow
+from tests.tuning.conftest import ended, parabola, processes_of, slow
 from tests.waiting import until
 
 Start = Callable[..., Search]
@@ -67,6 +68,7 @@ def test_a_pause_holds_trials_and_search(started: Start) -> None:
     search = started(slow, n_trials=1, pruner=None)
     trial = search.run_of(until(lambda: rows(search, "running"))[0].number)
     assert trial is not None
+    until(lambda: "loss" in trial.keys())  # noqa: SIM118 - a method of Run
     search.pause()
     until(lambda: search.status == "PAUSED" and trial.status == "PAUSED")
 
@@ -105,3 +107,15 @@ def test_a_trial_that_is_kept_is_not_pruned(started: Start, tmp_path: Any, keep:
     gate.write_text("")
     ended(search)
     assert search.result().rows[last.number].state == ("complete" if keep else "pruned")
+
+
+def test_ranges_of_options_are_checked_and_those_of_a_grid_are_fixed(started: Start) -> None:
+    space = {"model_options.dropout": (0.0, 0.5), "epochs": (1, 2)}
+    search = started(dls.Recipe(data="digits", epochs=1, device="cpu"), space, metric="val/loss", n_trials=1)
+    with pytest.raises(DLStudioError, match="dropout"):
+        search.set_range("model_options.dropout", 0.0, 1.5)
+    with pytest.raises(DLStudioError, match="epochs"):
+        search.set_range("epochs", 0, 2)
+    grid = started(parabola, {"x": [0.0, 1.0], "n": (1, 2)}, n_trials=4, sampler="grid", pruner=None)
+    with pytest.raises(DLStudioError, match="a grid, whose points are there from the start"):
+        grid.set_range("n", 1, 1)

@@ -23,8 +23,7 @@ from optuna.trial import TrialState, create_trial
 from dlstudio.errors import DLStudioError
 from dlstudio.runs.folder import RunFolder
 from dlstudio.runs.run import Run
-from dlstudio.tuning import storage as storages
-from dlstudio.tuning import studies
+from dlstudio.tuning import presence, reach, studies
 from dlstudio.tuning.coordinator import Coordinator
 from dlstudio.tuning.settings import Settings, read_settings
 from dlstudio.tuning.space import read_space
@@ -38,7 +37,6 @@ from dlstudio.tuning.storage import (
     make_pruner,
     open_storage,
     open_study,
-    patiently,
 )
 from dlstudio.tuning.studies import SharedStudy, agree, counts, first_failures
 
@@ -246,6 +244,42 @@ def test_an_unclaimed_trial_ages_by_the_clock_of_who_looks(
     assert study.trials()[0].state == TrialState.FAIL and not counts(study.trials()[0])
 
 
+def test_trials_of_a_machine_that_vanished_are_freed_and_of_one_that_is_there_are_not(
+    studio_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, settings = shared(tmp_path, f"sqlite:///{tmp_path}/study.db")
+    study, other = SharedStudy(folder, settings), SharedStudy(folder, settings)
+    now, host = time.monotonic(), socket.gethostname()
+    monkeypatch.setattr(presence.time, "monotonic", lambda: now)
+
+    def claimed(params: dict[str, float]) -> optuna.Trial:
+        study.study.enqueue_trial(params)
+        trial = study.study.ask(SPACE)
+        trial.set_user_attr("run", {"key": "elsewhere", "worker": {"pid": 1, "host": "elsewhere", "boot": "x"}})
+        return trial
+
+    def look(hours: float, shows: bool) -> str:
+        nonlocal now
+        now += 3600 * hours
+        if shows:
+            monkeypatch.setattr(presence.socket, "gethostname", lambda: "elsewhere")
+            other.show_presence()
+            monkeypatch.setattr(presence.socket, "gethostname", lambda: host)
+        study.show_presence()
+        study.free_stale({}, ())
+        return study.trials()[0].state.name
+
+    trial = claimed({"x": 0.25})
+    assert [look(1, shows=True) for _ in range(3)] == ["RUNNING"] * 3  # the first look only begins to watch
+    assert look(presence.GONE_S / 3600 - 0.01, shows=False) == "RUNNING"
+    assert look(0.02, shows=False) == "FAIL"
+    freed, again = study.trials()
+    assert freed.user_attrs["reason"] == "its machine elsewhere is gone" and not counts(freed)
+    assert again.state == TrialState.WAITING and again.system_attrs["fixed_params"] == {"x": 0.25}
+    study.study.tell(trial, 1.0, skip_if_finished=True)  # it was only asleep: what it says comes too late
+    assert study.trials()[0].state == TrialState.FAIL
+
+
 def test_only_trials_that_failed_by_themselves_make_a_search_hopeless() -> None:
     def over(n: int, **attributes: Any) -> list[Any]:
         return [create_trial(state=TrialState.FAIL, user_attrs=attributes) for _ in range(n)]
@@ -283,13 +317,13 @@ def test_what_a_storage_that_is_away_was_asked_is_asked_again(monkeypatch: pytes
             raise error("gone")
         return len(asked)
 
-    monkeypatch.setattr(storages.time, "sleep", lambda seconds: None)
-    assert patiently(lambda: ask(RuntimeError, 3)) == 4
+    monkeypatch.setattr(reach.time, "sleep", lambda seconds: None)
+    assert reach.patiently(lambda: ask(RuntimeError, 3)) == 4
     for error, patience in ((ValueError, 60.0), (RuntimeError, -1.0)):
-        monkeypatch.setattr(storages, "PATIENCE_S", patience)
+        monkeypatch.setattr(reach, "PATIENCE_S", patience)
         asked.clear()
         with pytest.raises(error, match="gone"):
-            patiently(lambda error=error: ask(error, 9))
+            reach.patiently(lambda error=error: ask(error, 9))
         assert len(asked) == 1
 
 
