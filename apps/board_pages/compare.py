@@ -23,8 +23,8 @@ from dlstudio.compare.variants import group
 from dlstudio.compare.words import listed
 from dlstudio.errors import DLStudioError
 from dlstudio.explain.plain import in_plain_words, told
+from dlstudio.figures import across, tables
 from dlstudio.figures import comparison as figures
-from dlstudio.figures import tables
 from dlstudio.figures.fronts import front
 from dlstudio.figures.theme import ACCENT, STATUS_COLORS
 from dlstudio.summary.words import label
@@ -37,7 +37,7 @@ BY = {"variant": "Variant, or what differs beside the seed", "run": "Nothing: ev
       "example": "Nothing: one run each, on the same rows"}  # fmt: skip
 WAYS = {"max": "More is better", "min": "Less is better"}
 ALIGN = {"step": "Step", "epoch": "Epoch", "wall": "Wall time"}
-MOST_KINDS, MOST_MEASURED, MOST_CURVES, FIRST_AXES, MOST_CHARS = 100, 40, 8, 6, 20_000
+MOST_KINDS, MOST_MEASURED, MOST_CURVES, MOST_CHARS = 100, 40, 8, 20_000
 ALL = "all pairs"
 
 
@@ -93,7 +93,7 @@ def chosen_runs() -> tuple[list[Gathered], list[Gathered]]:
 
 def settings(runs: Sequence[Gathered]) -> dict[str, Any]:
     """Draw what is compared, and how."""
-    metrics = sorted({*names_of(runs, "metrics"), *names_of(runs, "measures")}, key=rank)
+    metrics = sorted({*names_of(runs, "metrics"), *names_of(runs, "measures")}, key=across.rank)
     usual = next((name for name in USUAL if name in metrics), None)
     first, second, third, fourth = st.columns([3, 4, 3, 2], vertical_alignment="bottom")
     at = metrics.index(usual) if usual else 0
@@ -124,12 +124,6 @@ def settings(runs: Sequence[Gathered]) -> dict[str, Any]:
             "Of this metric", list(WAYS), format_func=WAYS.__getitem__, horizontal=True, key="way"
         )
     return options
-
-
-def rank(name: str) -> tuple[int, str]:
-    """Validation first, then test, then what was measured during training."""
-    heads = ("val/", "test/", "best/")
-    return next((at for at, head in enumerate(heads) if name.startswith(head)), len(heads)), name
 
 
 def table(rows: tables.Rows, key: str) -> None:
@@ -181,23 +175,13 @@ def offer_missing(c: Comparison) -> None:
         st.rerun()
 
 
-def numeric(c: Comparison) -> list[str]:
-    """Columns of the runs that hold more than one number."""
-    frame = c.runs.dropna(subset=["value"])
-    columns = [
-        name for name in map(str, frame) if name not in ("seed", "value") and pd.api.types.is_numeric_dtype(frame[name])
-    ]
-    some = [name for name in columns if frame[name].dtype != bool and frame[name].nunique() > 1]
-    return sorted(some, key=lambda name: (name.startswith("phase/"), *rank(name)))
-
-
 def named(column: str) -> str:
     return label(column.removeprefix("config."))
 
 
 def decision(c: Comparison) -> None:
     """Which variant to ship within limits."""
-    names = {name.removeprefix("config."): name for name in [c.metric, *numeric(c)]}
+    names = {name.removeprefix("config."): name for name in [c.metric, *across.numeric(c)]}
     chosen = st.multiselect("Limits on", list(names), format_func=label, placeholder="No limits", key="limits")
     limits: dict[str, tuple[float | None, float | None]] = {}
     for name in chosen:
@@ -237,7 +221,7 @@ def offer_measuring(c: Comparison) -> None:
 
 
 def curves(c: Comparison, every_run: Sequence[Gathered]) -> None:
-    keys = sorted({name for record in c.run_records for name in record["metrics"]}, key=rank)
+    keys = sorted({name for record in c.run_records for name in record["metrics"]}, key=across.rank)
     if not keys:
         app.note("These have no curves.")
         return
@@ -263,7 +247,7 @@ def curves(c: Comparison, every_run: Sequence[Gathered]) -> None:
 
 
 def trade_offs(c: Comparison) -> None:
-    columns = numeric(c)
+    columns = across.numeric(c)
     own = [c.metric] if c.metric in columns else []
     costs = [name for name in COSTS if name in columns]
     rest = [name for name in columns if name not in own + costs]
@@ -301,25 +285,22 @@ def explore(c: Comparison) -> None:
     frame = c.runs.dropna(subset=["value"])
     kind = st.segmented_control("View", ("Parallel coordinates", "Scatter matrix", "Pivot table"),
         default="Parallel coordinates", required=True, label_visibility="collapsed", key="view")  # fmt: skip
-    numbers = numeric(c)
-    about = ("config.name", "config.variant", "config.seed")
-    varied = [name for name in map(str, frame) if name.startswith("config.") and name not in about]
-    varied = ["variant", *(name for name in varied if frame[name].nunique(dropna=False) > 1)]
+    settings, numbers = across.varied(c), across.numeric(c)
     if kind == "Parallel coordinates":
-        offered = list(dict.fromkeys([*varied, *numbers]))
+        offered = list(dict.fromkeys([*settings, *numbers]))
         axes = st.multiselect(
-            "Axes", offered, default=offered[:FIRST_AXES], max_selections=12, format_func=named, key="axes"
+            "Axes", offered, default=across.first_axes(c), max_selections=12, format_func=named, key="axes"
         )
         if axes:
-            app.chart(figures.parallel(c, axes), "parallel", "Runs as lines across settings and metrics")
+            app.chart(across.parallel(c, axes), "parallel", "Runs as lines across settings and metrics")
         app.note("Drag along an axis to keep only the runs that pass there.")
     elif kind == "Scatter matrix":
         columns = st.multiselect("Numbers", ["value", *numbers], default=["value", *numbers[:3]], max_selections=6,
             format_func=lambda name: label(c.metric) if name == "value" else named(name), key="columns")  # fmt: skip
         if len(columns) > 1:
-            app.chart(figures.scatter_matrix(c, columns), "matrix", "Numbers of the runs against each other")
+            app.chart(across.scatter_matrix(c, columns), "matrix", "Numbers of the runs against each other")
     else:
-        pivot(c, frame, [*varied, "seed"], numbers)
+        pivot(c, frame, [*settings, "seed"], numbers)
 
 
 def pivot(c: Comparison, frame: pd.DataFrame, names: list[str], numbers: list[str]) -> None:

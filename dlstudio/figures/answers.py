@@ -97,9 +97,7 @@ KINDS: dict[type[Result], Kind] = {
     BatchSizes: Kind(
         question="Which batch size?", words=assessed.with_findings(_said), pictures=_each(finders.batch_sizes)
     ),
-    Comparison: Kind(
-        question="Which variant is better?", words=_said, pictures=comparison.with_curve, tables=_compared
-    ),
+    Comparison: Kind(question="Which variant is better?", words=_said, pictures=comparison.in_full, tables=_compared),
     ConceptResult: Kind(
         question="Which concepts does it use?", words=concept_words, pictures=_each(concepts), explains=True
     ),

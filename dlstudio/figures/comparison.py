@@ -11,13 +11,13 @@ import plotly.graph_objects as go
 from dlstudio.compare.curves import Overlay, overlay
 from dlstudio.compare.result import Comparison, Pair
 from dlstudio.errors import DLStudioError
-from dlstudio.figures import intervals, theme
+from dlstudio.figures import across, intervals, theme
 from dlstudio.figures.theme import color, escape, short, translucent, xs
 from dlstudio.summary.words import label
 
-__all__ = ["curves", "differences", "parallel", "pictures", "scatter_matrix", "variants", "with_curve"]
+__all__ = ["curves", "differences", "in_full", "pictures", "variants"]
 
-MOST_VARIANTS, MOST_PAIRS, MOST_LINES, MOST_BANDS, MOST_NAMED = 40, 40, 60, 8, 16
+MOST_VARIANTS, MOST_PAIRS, MOST_LINES, MOST_BANDS = 40, 40, 60, 8
 _AXES = {
     "step": "Step (optimiser updates)",
     "epoch": "Epoch (passes over the training part)",
@@ -39,21 +39,26 @@ def pictures(comparison: Comparison) -> list[tuple[str, go.Figure]]:
     return found
 
 
-def with_curve(comparison: Comparison) -> list[tuple[str, go.Figure]]:
-    """Return `pictures`, and the way of the metric to where it was compared, where runs logged more than one value.
+def in_full(comparison: Comparison) -> list[tuple[str, go.Figure]]:
+    """Return `pictures`, the way of the metric to where it was compared, and the runs across what differs.
 
-    The curves are read from the runs; a page, which offers them aligned in every way, does without.
+    A page offers the latter two with curves aligned in every way, and axes to choose. Plain values have neither.
     """
     found = pictures(comparison)
     try:
         read = overlay(comparison, comparison.metric, level=comparison.level)
     except DLStudioError:
-        return found  # plain values, or runs that are gone, logged elsewhere, or were only evaluated in the end
-    best = [one.name for one in comparison.ranked if one.name in read.variants][:MOST_BANDS]
-    if len(read.grid) > 1:
-        cut = f" of the {MOST_BANDS} best variants" if len(set(read.variants)) > MOST_BANDS else " of every variant"
-        words = f"How they got there: the mean{cut} with its band, where several runs go on."
-        found.append((words, curves(read.only(variants=best))))
+        pass  # plain values, or runs that are gone, logged elsewhere, or were only evaluated in the end
+    else:
+        best = [one.name for one in comparison.ranked if one.name in read.variants][:MOST_BANDS]
+        if len(read.grid) > 1:
+            cut = f" of the {MOST_BANDS} best variants" if len(set(read.variants)) > MOST_BANDS else " of every variant"
+            words = f"How they got there: the mean{cut} with its band, where several runs go on."
+            found.append((words, curves(read.only(variants=best))))
+    axes = across.first_axes(comparison)
+    if len(axes) > 1:
+        words = "Every run is a line. Drag along an axis to keep only the runs that pass there."
+        found.append((words, across.parallel(comparison, axes)))
     return found
 
 
@@ -113,56 +118,6 @@ def curves(overlay: Overlay, *, bands: bool = True, log: bool = False) -> go.Fig
     return figure
 
 
-def parallel(comparison: Comparison, columns: list[str]) -> go.Figure:
-    """Draw runs as lines across settings, metrics and measures, coloured by the metric.
-
-    Args:
-        comparison: of runs.
-        columns: of `comparison.runs`; words become places on their axis.
-    """
-    frame = comparison.runs.dropna(subset=["value"])
-    axes = [_axis(frame[name], name) for name in columns if frame[name].notna().any()]
-    metric = {"label": escape(label(comparison.metric)), "values": frame["value"].to_numpy(dtype=np.float64)}
-    figure = go.Figure(
-        go.Parcoords(
-            line={
-                "color": frame["value"].to_numpy(dtype=np.float64),
-                "colorscale": theme.SEQUENTIAL,
-                "reversescale": comparison.direction == "min",
-                "showscale": True,
-            },
-            dimensions=[*axes, metric],
-            labelfont={"size": 12},
-        )
-    )
-    theme.apply(figure, height=420)
-    return figure.update_layout(margin={"l": 80, "r": 40, "t": 70, "b": 30})
-
-
-def scatter_matrix(comparison: Comparison, columns: list[str]) -> go.Figure:
-    """Draw every pair of numbers of the runs against each other, coloured by variant.
-
-    Args:
-        comparison: of runs.
-        columns: numeric columns of `comparison.runs`.
-    """
-    frame = comparison.runs.dropna(subset=["value"])
-    titles = {one: label(one.removeprefix("config.")) for one in columns} | {"value": label(comparison.metric)}
-    figure = go.Figure()
-    for at, (name, part) in enumerate(frame.groupby("variant", sort=False)):
-        figure.add_splom(
-            dimensions=[
-                {"label": escape(titles[one]), "values": part[one].to_numpy(dtype=np.float64)} for one in columns
-            ],
-            name=escape(name),
-            marker={"color": color(at), "size": 6, "opacity": 0.75},
-            diagonal_visible=False,
-            text=[escape(one) for one in part["name"]],
-        )
-    theme.apply(figure, height=170 + 150 * len(columns))
-    return figure.update_layout(showlegend=len(figure.data) <= MOST_NAMED)
-
-
 def _bands(figure: go.Figure, overlay: Overlay, order: list[str]) -> None:
     frame = overlay.bands
     parts = dict(tuple(frame.groupby("variant")))
@@ -219,23 +174,6 @@ def _lines(figure: go.Figure, overlay: Overlay, order: list[str]) -> None:
             hovertemplate="%{x:,}<br>%{y:.5g}<extra>" + escape(name) + "</extra>",
         )
         seen.add(variant)
-
-
-def _axis(column: object, name: str) -> dict[str, object]:
-    import pandas as pd
-
-    series = pd.Series(column)
-    numbers = pd.to_numeric(series, errors="coerce")
-    title = escape(label(name.removeprefix("config.")))
-    if numbers.notna().all():
-        return {"label": title, "values": numbers.to_numpy(dtype=np.float64)}
-    codes, names = pd.factorize(series.astype(str).where(series.notna(), "–"))
-    return {
-        "label": title,
-        "values": codes,
-        "tickvals": list(range(len(names))),
-        "ticktext": [escape(short(one, NAME)) for one in names],
-    }
 
 
 def _hover(pair: Pair) -> str:

@@ -23,8 +23,8 @@ from dlstudio.compare.missing import missing_seeds
 from dlstudio.compare.result import Comparison
 from dlstudio.errors import DLStudioError
 from dlstudio.explain.plain import in_plain_words
+from dlstudio.figures import across, tables
 from dlstudio.figures import comparison as figures
-from dlstudio.figures import tables
 from dlstudio.figures.answers import KINDS
 from dlstudio.results import Result
 from dlstudio.runs import process
@@ -102,13 +102,16 @@ def test_a_comparison_is_the_same_on_all_faces(
         assert cells(rows) in rows_of(page)
         for cell in (one for row in rows.cells for one in row):
             assert cell in on_card and cell in body and cell in in_terminal, cell
-    on_pages = [shape_of(data) for data in (*drawn(page), *drawn(open_page(page="Curves")))]
-    for (words, figure), chart in zip(figures.with_curve(c), card.charts, strict=True):
+    on_pages = [
+        shape_of(data) for shown in (page, open_page(page="Curves"), open_page(page="Explore")) for data in drawn(shown)
+    ]
+    for (words, figure), chart in zip(figures.in_full(c), card.charts, strict=True):
         assert data_of(chart.figure) == data_of(figure) and data_of(figure) in in_report
         assert words in body and words in on_card
         assert shape_of(data_of(figure)) in on_pages
     assert all(words in on_page for words, _ in figures.pictures(c))
-    assert data_of(card.charts[-1].figure) == data_of(figures.curves(overlay(c, "val/auc")))
+    assert data_of(card.charts[-2].figure) == data_of(figures.curves(overlay(c, "val/auc")))
+    assert data_of(card.charts[-1].figure) == data_of(across.parallel(c, across.first_axes(c)))
     advice = c.recommend()
     decision = open_page(page="Decision")
     assert advice.sentence in body and advice.sentence in markup(decision)
@@ -248,7 +251,7 @@ def test_an_overlay_is_shown_in_words_and_a_picture(compared: Comparison) -> Non
     assert "9 runs of 2 variants, by epoch" in card.words[0] and "wide 0.15 (n = 5)" in card.words[1]
     card.close()
     once = dls.compare({"A": [0.5, 0.6], "B": [0.7, 0.8]}, metric="auc")
-    assert len(figures.with_curve(once)) == len(figures.pictures(once)), "plain values have no curves"
+    assert len(figures.in_full(once)) == len(figures.pictures(once)), "plain values have no curves"
 
 
 def test_the_page_compares_as_it_is_asked(home: Path) -> None:
@@ -421,8 +424,8 @@ def test_no_text_of_a_user_is_interpreted(evil_home: Path, tmp_path: Path) -> No
             assert inert("".join(parts).encode().decode("unicode_escape"))
         card.close()
     for figure in (
-        figures.parallel(c, ["variant", f"config.{EVIL}"]),
-        figures.scatter_matrix(c, ["value", f"val/{EVIL}"]),
+        across.parallel(c, ["variant", f"config.{EVIL}"]),
+        across.scatter_matrix(c, ["value", f"val/{EVIL}"]),
         figures.curves(overlay(c, f"val/{EVIL}")),
     ):
         for trace in figure.data:
