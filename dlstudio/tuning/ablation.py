@@ -198,6 +198,7 @@ class Ablation:
                 "reason": reason if metric in latest else never_logged(metric, latest),
                 "data": str(read_json(run.folder / "data.json").get("fingerprint", "")),
                 "n_steps": state.step or 0,
+                "outcome": repr([value, *sorted(item for item in latest.items() if _is_outcome(item[0]))]),
             }
         return self._measured[item]
 
@@ -205,6 +206,11 @@ class Ablation:
         commands, _ = RunFolder(self.folder).commands(0)
         asked = [command["arguments"]["items"] for command in commands if command.get("command") == "cancel"]
         return {int(item) for items in asked for item in items}
+
+
+def _is_outcome(metric: str) -> bool:
+    """Whether a metric says how a run ended, and not how long that took."""
+    return metric in ("loss", "grad_norm") or metric.startswith(("train/", "val/", "test/"))
 
 
 def open_ablation(name: str | Ablation) -> Ablation:

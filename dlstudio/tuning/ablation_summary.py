@@ -36,21 +36,23 @@ def summarise(
         labels: of the cells.
         off: by factor, what it is without it, in words.
         seeds: that were planned, in their order.
-        runs: ``cell, seed, value, state, run, reason``, and ``data, n_steps`` where known, of each planned run, in any
-            order.
+        runs: ``cell, seed, value, state, run, reason``, and ``data, n_steps, outcome`` where known, of each planned
+            run, in any order; runs that ended in the same way have the same outcome.
         metric: that `value` is of.
         how: effects are judged.
         **known: further fields of `AblationResult`.
     """
     values = np.full((design.n_cells, len(seeds)), np.nan)
     pending, spared, untrained = (np.zeros(values.shape, dtype=np.bool_) for _ in range(3))
+    outcomes = np.full(values.shape, "", dtype=object)
     place = {seed: i for i, seed in enumerate(seeds)}
     for run in runs:
         at = int(run["cell"]), place[run["seed"]]
         values[at] = run["value"] if run["state"] == COMPLETE else np.nan
         pending[at], spared[at] = run["state"] in (WAITING, RUNNING), run["state"] == CANCELLED
         untrained[at] = run["state"] == UNTRAINED
-    effects = estimate(design, values, pending, how, spared, untrained)
+        outcomes[at] = run.get("outcome") or repr(values[at])
+    effects = estimate(design, values, pending, how, spared, untrained, outcomes)
     for row in effects:
         row["without"] = off[row["factor"]][row.pop("off") - 1] if row["kind"] == "main" else ""
         row["sentence"] = sentence(row, metric, how)
@@ -62,11 +64,16 @@ def summarise(
         tables={
             "effects": _columns(ordered),
             "cells": _columns(_cells(design, labels, off, values, how.level)),
-            "runs": _columns([{"cell": run["cell"], "label": labels[run["cell"]], **UNKNOWN, **run} for run in runs]),
+            "runs": _columns([_run(run, labels) for run in runs]),
         },
         **known,
     )  # fmt: skip
     return dataclasses.replace(result, summary=describe(result), findings=tuple(findings_of(result)))
+
+
+def _run(run: Mapping[str, Any], labels: Sequence[str]) -> dict[str, Any]:
+    known = {name: value for name, value in run.items() if name != "outcome"}
+    return {"cell": run["cell"], "label": labels[run["cell"]], **UNKNOWN, **known}
 
 
 def _cells(

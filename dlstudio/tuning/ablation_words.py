@@ -49,11 +49,15 @@ def sentence(row: Mapping[str, Any], metric: str, how: Judging) -> str:
         words = f"{one} adds {size:.3g} {more} to {metric} with {other} than without it"
         scale, verdicts = 2, {"better": "together they do better", "worse": "together they do worse"}
     else:
-        more = "higher" if row["difference"] > 0 else "lower"
-        words = f"With {name}, {metric} is {abs(row['difference']):.3g} {more} than without it ({row['without']})"
-        scale, verdicts = 1, _HELPS
+        without = f"without it ({row['without']})"
         if row["same"]:
-            return f"With {name}, {metric} is exactly what it is without it ({row['without']}), {_seeds(n)}."
+            return f"With {name}, {metric} is exactly what it is {without}, {_seeds(n)}."
+        scale, verdicts = 1, _HELPS
+        if row["difference"]:
+            more = "higher" if row["difference"] > 0 else "lower"
+            words = f"With {name}, {metric} is {abs(row['difference']):.3g} {more} than {without}"
+        else:
+            words = f"With {name}, {metric} is on average what it is {without}"
     if not math.isnan(row["low"]):
         words += (
             f" ({how.level * 100:g} % interval {scale * row['low']:+.3g} to {scale * row['high']:+.3g}, {_seeds(n)})"
@@ -145,7 +149,10 @@ def findings_of(result: AblationResult) -> list[Finding]:
     found += _aliases(result, mains, mixed)
     same = [row["factor"] for row in mains if row["same"]]
     if same:
-        words = f"Runs with and without {_joined(same)} are exactly the same: it does nothing in this recipe."
+        if result.run:
+            words = f"Runs with and without {_joined(same)} ended in exactly the same way: it does nothing here."
+        else:
+            words = f"{result.metric} is exactly the same with and without {_joined(same)}."
         remedy = "See whether it is switched on, and reaches the model."
         found.append(
             Finding(code="DLS566", severity="warning", sentence=words, evidence={"factors": same}, remedy=remedy)

@@ -60,6 +60,7 @@ def estimate(
     how: Judging,
     spared: Flags | None = None,
     untrained: Flags | None = None,
+    outcomes: npt.NDArray[np.str_] | None = None,
 ) -> list[dict[str, Any]]:
     """Estimate every effect of a design from the values there are.
 
@@ -73,6 +74,7 @@ def estimate(
         how: to judge.
         spared: bool of that shape: not trained, because nothing needed it any more.
         untrained: bool of that shape: not trained, because all of it was stopped.
+        outcomes: of that shape, what tells runs apart that have the same value; None where nothing does.
 
     Returns:
         A row per effect: ``factor`` (both, of an interaction), ``off, kind, difference, low, high, p_value, p_adjusted,
@@ -83,7 +85,8 @@ def estimate(
     families = [[one for one in effects if one.is_main], [one for one in effects if not one.is_main]]
     none = np.zeros(values.shape, dtype=np.bool_)
     left_out = (none if spared is None else spared, none if untrained is None else untrained)
-    return [row for family in families if family for row in _family(family, values, pending, left_out, how)]
+    told = values.astype(str) if outcomes is None else outcomes
+    return [row for family in families if family for row in _family(family, values, pending, left_out, told, how)]
 
 
 def still_needed(design: Design, rows: Sequence[dict[str, Any]]) -> Flags:
@@ -112,14 +115,20 @@ class _Seen:
     mean_with: float
     mean_without: float
     contrast: Contrast | None
+    same: bool
 
 
 def _family(
-    effects: Sequence[Effect], values: Array, pending: Flags, left_out: tuple[Flags, Flags], how: Judging
+    effects: Sequence[Effect],
+    values: Array,
+    pending: Flags,
+    left_out: tuple[Flags, Flags],
+    outcomes: npt.NDArray[np.str_],
+    how: Judging,
 ) -> list[dict[str, Any]]:
     """Judge the effects of a family together."""
     n_planned, m = values.shape[1], len(effects)
-    seen = [_see(effect, values, pending, how, m) for effect in effects]
+    seen = [_see(effect, values, pending, outcomes, how, m) for effect in effects]
     judged = [one.contrast is not None and (how.sequential or not one.n_left) for one in seen]
     p = [
         float(one.contrast.p_value) if one.contrast and now else math.nan for one, now in zip(seen, judged, strict=True)
@@ -157,7 +166,7 @@ def _family(
     return rows
 
 
-def _see(effect: Effect, values: Array, pending: Flags, how: Judging, m: int) -> _Seen:
+def _see(effect: Effect, values: Array, pending: Flags, outcomes: npt.NDArray[np.str_], how: Judging, m: int) -> _Seen:
     used = effect.weights != 0
     there, weights = values[used], effect.weights[used]
     known = np.isfinite(there)
@@ -181,8 +190,13 @@ def _see(effect: Effect, values: Array, pending: Flags, how: Judging, m: int) ->
     sides = [float(np.mean(side @ columns) / side.sum()) if columns.size else math.nan for side in (plus, minus)]
     return _Seen(
         effect=effect, differences=differences, n_left=n_left, step=step, mean_with=sides[0], mean_without=sides[1],
-        contrast=contrast,
+        contrast=contrast, same=len(differences) > 1 and _same(outcomes[used][:, taken], weights),
     )  # fmt: skip
+
+
+def _same(outcomes: npt.NDArray[np.str_], weights: Array) -> bool:
+    """Whether the runs with a component ended as those without it, seed by seed; a metric alone may be too coarse."""
+    return bool((np.sort(outcomes[weights > 0], axis=0) == np.sort(outcomes[weights < 0], axis=0)).all())
 
 
 def _equivalence(one: _Seen, n_planned: int, how: Judging) -> float:
@@ -226,6 +240,6 @@ def _row(one: _Seen, adjusted: float, equivalent: float, said: str, how: Judging
         "effect_low": number["effect_low"], "effect_high": number["effect_high"],
         "test": "" if c is None else c.test, "n_needed": math.nan if needed is None else float(needed),
         "p_equivalent": equivalent, "state": OPEN, "chance": math.nan,
-        "same": bool(len(one.differences) > 1 and not one.differences.any()),
+        "same": one.same,
         "aliases": "; ".join(" × ".join(names) for names in effect.aliases),
     }  # fmt: skip

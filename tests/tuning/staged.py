@@ -23,11 +23,14 @@ class Staged:
         self.latest_name, self.is_stopped = "auc", False
         self.data: dict[int, str] = {}  # by item, else "one"
         self.steps: dict[int, int] = {}  # by item, else 100
+        self.more: dict[int, dict[str, float]] = {}  # what else was measured, by item
 
     @property
     def runs(self) -> list[Any]:
         def run(item: int) -> Any:
-            state = SimpleNamespace(latest={self.latest_name: self.values[item]}, step=self.steps.get(item, 100))
+            state = SimpleNamespace(
+                latest={self.latest_name: self.values[item], **self.more.get(item, {})}, step=self.steps.get(item, 100)
+            )
             folder = self.folder / f"run{item}"
             folder.mkdir(exist_ok=True)
             write_json(folder / "data.json", {"fingerprint": self.data.get(item, "one")})

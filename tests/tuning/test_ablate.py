@@ -303,6 +303,22 @@ def test_runs_that_do_not_compare_are_named(studio_home: Path) -> None:
     assert codes["DLS570"].sentence.endswith("steps: 0 100, 1 100 and 2 50 to 100.")
 
 
+def test_equal_values_of_a_coarse_metric_are_no_equal_runs(studio_home: Path) -> None:
+    values = np.tile([0.5, 0.75, 0.625, 0.875, 0.75, 0.5], (3, 1))  # accuracies of eight rows
+    ablation, plan = staged(values, names=["coarse", "inert"])
+    plan.more = {
+        item: {"val/loss": 0.5 + (0.01 if item % 3 == 1 else 0.0), "phase/data_ms": item} for item in range(18)
+    }
+    plan.train(6)
+    main = ablation.estimate().main.set_index("factor")
+    assert main.same.to_dict() == {"coarse": False, "inert": True}
+    assert main.state.to_dict() == {"coarse": "open", "inert": "hopeless"}
+    assert "on average what it is without it" in main.sentence["coarse"]
+    assert "exactly what it is without it" in main.sentence["inert"]
+    warned = [finding for finding in ablation.estimate().findings if finding.code == "DLS566"]
+    assert [finding.evidence["factors"] for finding in warned] == [["inert"]] and "coarse" not in warned[0].sentence
+
+
 # -- from end to end ---------------------------------------------------------------------------------------------------
 
 
