@@ -18,6 +18,7 @@ from dlstudio import cli, serving
 from dlstudio.cli import main
 from dlstudio.errors import DLStudioError
 from dlstudio.runs.run import open_run
+from tests.waiting import until
 
 COMMANDS = (
     "demo",
@@ -210,9 +211,7 @@ def test_detached_pause_resume_stop_and_continue(recipe: Path, fresh_home: Path,
     assert main(["train", str(recipe), "--detach", "--name", "far", "--set", "epochs=5000"]) == 0
     assert "dlstudio stop far" in capsys.readouterr().out
     run = open_run("far")
-    until = time.monotonic() + 60
-    while run.status == "QUEUED" and time.monotonic() < until:
-        time.sleep(0.05)
+    until(lambda: run.state().step)  # what it is asked for is done between two steps, and the first takes a while
 
     assert main(["pause", "far"]) == 0
     assert capsys.readouterr().out == "far is PAUSED.\n"
@@ -226,10 +225,7 @@ def test_detached_pause_resume_stop_and_continue(recipe: Path, fresh_home: Path,
     assert main(["resume", "far"]) == 0
     assert "goes on from its last checkpoint" in capsys.readouterr().out
     again = open_run("far")
-    until = time.monotonic() + 60
-    while (again.state().step or 0) <= stopped_at and time.monotonic() < until:
-        time.sleep(0.05)
-    assert (again.state().step or 0) > stopped_at
+    until(lambda: (again.state().step or 0) > stopped_at)
     again.stop()
     again.wait(timeout=60)
 

@@ -625,12 +625,13 @@ def test_memory_that_never_suffices_is_said() -> None:
         explain(Hopeless(), random_rows(6, 8), method="saliency", **QUIET)
 
 
-def test_time_that_is_over_keeps_what_is_finished() -> None:
-    import time
+def test_time_that_is_over_keeps_what_is_finished(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
 
     class Slow(nn.Module):
         def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-            time.sleep(0.02)
+            now[0] += 0.02
             return inputs.sum(dim=1)
 
     found = explain(Slow(), random_rows(2000, 4), method="input_x_gradient", max_seconds=0.2, max_batch=4, **QUIET)

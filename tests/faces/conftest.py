@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 
 import dlstudio as dls
+from dlstudio import serving
 from dlstudio.explain.result import Explanation
 from dlstudio.explain.session import explain_run, saved_explanations
 from dlstudio.runs.run import Run
@@ -37,14 +38,12 @@ Serve = Callable[..., str]
 
 @pytest.fixture(scope="session")
 def free_port() -> Callable[[], int]:
-    """Returns a loopback port that is free now, a new one at every call."""
+    """Returns a loopback port that is free now, a new one at every call.
 
-    def find() -> int:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            return int(probe.getsockname()[1])
-
-    return find
+    It lies below the ports that the system gives to whoever asks for any, so that nobody has it before it is used.
+    """
+    places = itertools.count(20_000 + os.getpid() % 10_000)
+    return lambda: next(port for port in places if serving.is_free(port))
 
 
 @pytest.fixture(scope="session")

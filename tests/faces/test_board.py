@@ -85,7 +85,7 @@ def test_text_of_a_user_is_text(board, page):
     page.goto(f"{board.url}/?run={key_of(EVIL)}")
     page.get_by_role("heading", name=EVIL).wait_for()
     assert page.locator("h1").inner_text().startswith(EVIL)
-    assert page.get_by_text("The run failed: ValueError: <img src=x onerror=alert(3)>.").is_visible()
+    page.get_by_text("The run failed: ValueError: <img src=x onerror=alert(3)>.").wait_for()
     page.wait_for_selector(".js-plotly-plot .main-svg")
     for section in ("Events", "Settings", "Environment", "Log"):
         page.get_by_role("radio", name=section).or_(page.get_by_role("button", name=section)).first.click()

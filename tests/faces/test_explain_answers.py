@@ -175,6 +175,6 @@ def test_names_on_hovering_are_as_they_are(explained: Explanation, page: Any) ->
     ):
         page.mouse.move(5, 5)
         page.mouse.move(*page.evaluate(draw, [figure.to_json(), x, y]), steps=3)
-        page.wait_for_selector("#plot .hovertext", timeout=15_000)
+        page.wait_for_selector("#plot .hovertext")
         assert name in page.locator("#plot .hovertext").last.text_content()
     assert page.faults == []

@@ -15,16 +15,25 @@ from dlstudio.runs import process
 from dlstudio.runs.folder import RunFolder, read_json, write_json
 from dlstudio.runs.recorder import record
 from dlstudio.runs.run import Run, list_runs, open_run
+from tests.waiting import until
 
 VICTIM = """
-import sys, time
-from dlstudio.runs.recorder import record
+import sys, threading, time
+from dlstudio.runs.recorder import POLL_S, record
+late = 0.0
+def gauge():  # how much later than it asked to a thread that sleeps as the recorder's does is woken here
+    global late
+    while True:
+        begun = time.monotonic()
+        time.sleep(POLL_S)
+        late = max(late, time.monotonic() - begun - POLL_S)
+threading.Thread(target=gauge, daemon=True).start()
 with record("victim") as rec:
     step = 0
     while True:
         rec.log({"x": float(step), "y": -float(step)}, step=step)
         if step % 20 == 0:
-            print(step, time.time(), flush=True)
+            print(step, time.time(), late, flush=True)
         step += 1
         time.sleep(0.001)
 """
@@ -48,7 +57,8 @@ def test_a_killed_process_loses_half_a_second_at_most_and_is_told_to_have_failed
     assert run.status == "FAILED" and "killed" in run.reason
     steps = run.scalars("x")[0].tolist() if run.keys() else []
     assert steps == list(range(len(steps)))
-    due = [step for step, when in printed if when < killed - 0.5]
+    late = max((late for *_, late in printed), default=0.0)
+    due = [step for step, when, _ in printed if when < killed - 0.5 - 2 * late]  # two turns of a busy processor
     assert not due or steps[-1] >= due[-1]
     if steps:
         assert run.scalars("y")[1].tolist() == [-float(step) for step in steps]
@@ -61,6 +71,7 @@ def test_a_killed_reader_or_registrar_does_not_touch_the_run(fresh_home):
         os.kill(registrar, signal.SIGKILL)
         rec.log({"x": 2.0}, step=1)
     run = rec.run.wait(60)
+    until(lambda: not list((fresh_home / "active").iterdir()))
     from mlflow.tracking import MlflowClient
 
     found = MlflowClient(tracking_uri=f"sqlite:///{fresh_home}/mlflow.db").get_run(run.id)
@@ -87,7 +98,7 @@ with warnings.catch_warnings(record=True) as caught:
     with record("full") as rec:
         import time
         rec.log({"x": 0.0}, step=0)
-        time.sleep(0.6)
+        rec.flush()
         resource.setrlimit(resource.RLIMIT_FSIZE, (2048, 2048))  # the file system refuses to grow any file further
         for step in range(1, 20001):
             rec.log({"x": float(step)}, step=step)
@@ -112,8 +123,9 @@ def test_a_full_disk_costs_telemetry_which_is_counted_and_nothing_else(fresh_hom
 def test_a_home_that_vanishes_while_training(fresh_home):
     with pytest.warns(RuntimeWarning, match="Training goes on") as caught, record("gone") as rec:
         rec.log({"x": 0.0}, step=0)
-        time.sleep(0.6)
-        shutil.rmtree(fresh_home)
+        rec.flush()
+        # Others write there meanwhile, and what they write between two calls of the system stops `rmtree`.
+        until(lambda: shutil.rmtree(fresh_home, ignore_errors=True) or not fresh_home.exists())
         for step in range(1, 100):
             rec.log({"x": 1.0}, step=step)
         time.sleep(0.6)
@@ -143,6 +155,7 @@ def test_sixteen_processes_make_the_home_and_record_at_once(fresh_home):
     environment = {**os.environ, "DLSTUDIO_HOME": str(fresh_home)}
     started = [subprocess.Popen([sys.executable, "-c", MANY, str(n)], env=environment) for n in range(16)]
     assert [p.wait(120) for p in started] == [0] * 16
+    until(lambda: not list((fresh_home / "active").iterdir()))  # a process waits 30 s at most for its entry
     table = list_runs().set_index("name")
     assert len(table) == 16 and set(table["status"]) == {"FINISHED"}
     from mlflow.tracking import MlflowClient

@@ -116,7 +116,7 @@ def test_a_continued_run_is_read_where_nobody_has_imported_pandas(tmp_path):
         writer = TelemetryWriter(tmp_path, resumed_at=resumed_at)
         writer.scalars(rows(4, keys=("a",), start=start))
         writer.close()
-    done = subprocess.run([sys.executable, "-c", READ, str(tmp_path)], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", READ, str(tmp_path)], capture_output=True, text=True, timeout=180)
     assert done.stdout.strip() == "[[0, 1, 2, 3, 4, 5, 6]]", done.stderr
 
 

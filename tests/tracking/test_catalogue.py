@@ -12,6 +12,13 @@ from mlflow.tracking import MlflowClient
 from dlstudio.runs.recorder import record
 from dlstudio.tracking import environment
 from dlstudio.tracking.catalogue import Catalogue, flatten, mlflow_key
+from tests.waiting import until
+
+
+def told(run):
+    """The run, once the catalogue knows how it ended; `wait` waits for that half a minute at most."""
+    until(lambda: not (run.folder.parent.parent / "active" / run.key).exists())
+    return run
 
 
 def test_name_parameters_metrics_artifacts_and_status(studio_home):
@@ -19,7 +26,7 @@ def test_name_parameters_metrics_artifacts_and_status(studio_home):
         for step in range(30):
             rec.log({"loss": 1.0 / (step + 1), "layer/0.weight[x]": 2.0}, step=step)
         (rec.folder / "notes.txt").write_text("hello")
-    run = rec.run.wait(60)
+    run = told(rec.run.wait(60))
     client = MlflowClient(tracking_uri=f"sqlite:///{studio_home}/mlflow.db")
     found = client.get_run(run.id)
     assert found.info.run_name == "plain run" and found.info.status == "FINISHED"
@@ -42,7 +49,7 @@ def test_name_parameters_metrics_artifacts_and_status(studio_home):
 def test_failed_and_killed_are_told_with_their_reason(studio_home):
     with pytest.raises(ValueError, match="bad luck"), record("failing") as rec:
         raise ValueError("bad luck")
-    run = rec.run.wait(60)
+    run = told(rec.run.wait(60))
     found = MlflowClient(tracking_uri=f"sqlite:///{studio_home}/mlflow.db").get_run(run.id)
     assert found.info.status == "FAILED" and found.data.tags["dlstudio.reason"] == "ValueError: bad luck"
 
@@ -50,7 +57,7 @@ def test_failed_and_killed_are_told_with_their_reason(studio_home):
 def test_nan_and_infinity_reach_mlflow(studio_home):
     with record() as rec:
         rec.log({"nan": math.nan, "inf": math.inf})
-    run = rec.run.wait(60)
+    run = told(rec.run.wait(60))
     metrics = MlflowClient(tracking_uri=f"sqlite:///{studio_home}/mlflow.db").get_run(run.id).data.metrics
     assert math.isnan(metrics["nan"]) and metrics["inf"] > 1e300
 
@@ -58,7 +65,7 @@ def test_nan_and_infinity_reach_mlflow(studio_home):
 def test_the_database_is_in_wal_mode(studio_home):
     with record() as rec:
         pass
-    rec.run.wait(60)
+    told(rec.run.wait(60))
     with sqlite3.connect(studio_home / "mlflow.db") as database:
         assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
@@ -90,7 +97,7 @@ def test_a_team_store_is_respected_and_gets_the_files(fresh_home, tmp_path, monk
     monkeypatch.chdir(tmp_path)
     with record("shared") as rec:
         rec.log({"x": 1.0})
-    run = rec.run.wait(60)
+    run = told(rec.run.wait(60))
     client = MlflowClient(tracking_uri=uri)
     assert client.get_run(run.id).data.metrics == {"x": 1.0}
     assert "telemetry" in {item.path for item in client.list_artifacts(run.id)}

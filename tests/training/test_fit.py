@@ -107,7 +107,7 @@ def _fast(dataset: Any) -> nn.Module:
 
 def _slow(dataset: Any) -> nn.Module:
     model = _fast(dataset)
-    model.register_forward_pre_hook(lambda module, inputs: time.sleep(0.02 if module.training else 0))
+    model.register_forward_pre_hook(lambda module, inputs: time.sleep(0.05 if module.training else 0))
     return model
 
 

@@ -38,7 +38,7 @@ def parabola(rec: Any, config: dict[str, Any]) -> None:
 
 def gated(rec: Any, config: dict[str, Any]) -> None:
     """Goes on until the file that it is given is there."""
-    for step in range(1200):
+    for step in range(12_000):
         rec.log({"loss": config["x"]}, step=step)
         if Path(config["gate"]).exists():
             return
@@ -46,8 +46,8 @@ def gated(rec: Any, config: dict[str, Any]) -> None:
 
 
 def slow(rec: Any, config: dict[str, Any]) -> None:
-    """Goes on until it is stopped, or for a minute."""
-    for step in range(1200):
+    """Goes on until it is stopped, or for ten minutes."""
+    for step in range(12_000):
         rec.log({"loss": config["x"]}, step=step)
         time.sleep(0.05)
 

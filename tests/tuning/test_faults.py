@@ -176,9 +176,11 @@ def test_a_finished_search_takes_more_trials(started: Start, capsys: pytest.Capt
 
 
 OTHER = """
-import sys, time
+import pathlib, sys, time
 from dlstudio.tuning.tune import tune
+gate = sys.argv[2]
 def brief(rec, config):
+    pathlib.Path(gate).touch()
     for step in range(8):
         rec.log({"loss": config["x"]}, step=step)
         time.sleep(0.05)
@@ -192,10 +194,18 @@ print(search.status, search.reason)
 @pytest.mark.parametrize("kind", ["database", "journal"])
 def test_two_processes_tune_one_study(started: Start, tmp_path: Path, kind: str) -> None:
     storage = f"sqlite:///{tmp_path}/study.db" if kind == "database" else str(tmp_path / "study.log")
-    first = started(brief, n_trials=8, name="shared", storage=storage, pruner=None)
+    gate = tmp_path / "gate"
+
+    def held(rec: Any, config: dict[str, Any]) -> None:
+        """Go on once the other process, which may take long to start, has a trial too."""
+        while not gate.exists():
+            time.sleep(0.02)
+        brief(rec, config)
+
+    first = started(held, n_trials=8, name="shared", storage=storage, pruner=None)
     environment = {**os.environ, "DLSTUDIO_HOME": str(tmp_path / "other-home")}
     done = subprocess.run(
-        [sys.executable, "-c", OTHER, storage], env=environment, capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", OTHER, storage, str(gate)], env=environment, capture_output=True, text=True, timeout=120
     )
     assert done.stdout.strip() == "FINISHED None", done.stderr
     ended(first)

@@ -179,7 +179,7 @@ for _ in range(25):
 def test_two_processes_share_a_journal_and_repeat_nothing(tmp_path: Path) -> None:
     path = str(tmp_path / "s")
     writers = [subprocess.Popen([sys.executable, "-c", WRITER, path]) for _ in range(2)]
-    assert [writer.wait(60) for writer in writers] == [0, 0]
+    assert [writer.wait(180) for writer in writers] == [0, 0]
     trials = open_study(path, "s", directions=["min"]).trials
     assert [trial.number for trial in trials] == list(range(50))
     assert all(trial.state == TrialState.COMPLETE for trial in trials)
