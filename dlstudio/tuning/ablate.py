@@ -176,17 +176,19 @@ def ablate_values(
     if not isinstance(table, pd.DataFrame):
         raise DLStudioError("a pandas.DataFrame", describe(table), "Write ablate_values(pandas.DataFrame(rows), …).")
     _check_numbers(level, margin)
-    towards = _direction(metric, direction)
     on = dict(factors) if isinstance(factors, Mapping) else dict.fromkeys(factors, True)
     if not on:
         raise DLStudioError("at least one factor", repr(factors), "Name the columns that say which components are on.")
     for column in (metric, seed, *on):
         if column not in table.columns:
             raise unknown_name("column", column, map(str, table.columns))
+    towards = _direction(metric, direction)
     ways: dict[str, list[Any]] = {}
     columns = []
     for column, value in on.items():
-        given = table[column].tolist()
+        # An empty cell is a value like any other, and NaN is not even equal to itself.
+        given = [None if one is pd.NA or one != one else one for one in table[column].tolist()]
+        value = None if value is pd.NA or value != value else value
         if value not in given:
             raise DLStudioError(
                 f"rows with {column} = {value!r}, where it is on",

@@ -210,7 +210,7 @@ class Ablation:
 
 def _is_outcome(metric: str) -> bool:
     """Whether a metric says how a run ended, and not how long that took."""
-    return metric in ("loss", "grad_norm") or metric.startswith(("train/", "val/", "test/"))
+    return metric == "loss" or metric.startswith(("train/", "val/", "test/"))
 
 
 def open_ablation(name: str | Ablation) -> Ablation:

@@ -11,7 +11,8 @@ from optuna.distributions import IntDistribution
 
 from dlstudio.errors import DLStudioError
 from dlstudio.runs.folder import RunFolder
-from dlstudio.training import job as jobs
+from dlstudio.training.recipe import Recipe
+from dlstudio.tuning.paths import value_of
 from dlstudio.tuning.settings import ITEM, Settings
 from dlstudio.tuning.space import Axis, Space
 from dlstudio.tuning.storage import asking
@@ -24,21 +25,19 @@ def enqueue_first(study: SharedStudy, folder: RunFolder, settings: Settings) -> 
     """Enqueue what is to be tried and is not in the study: what is left of a list, or at first the recipe itself."""
     with asking(settings.storage_in(folder.path)):
         tried = _tried(study)
-        for point in _points(study, folder, settings):
+        for point in _points(study, settings):
             if not settings.has_lock:  # another machine may be at it in this moment
                 tried = _tried(study)
             if _key(point) not in tried:
                 study.study.enqueue_trial(point)
 
 
-def _points(study: SharedStudy, folder: RunFolder, settings: Settings) -> list[dict[str, Any]]:
+def _points(study: SharedStudy, settings: Settings) -> list[dict[str, Any]]:
     if settings.is_plan:
         return [{ITEM: index} for index in range(settings.n_trials)]
     if settings.sampler == "grid":
         return grid_points(settings.read_space(), settings.n_trials)
-    recipe = jobs.describe(folder.path).get("recipe")
-    point = None if recipe is None or study.trials() else starting_point(settings.read_space(), recipe)
-    return [] if point is None else [point]
+    return [] if settings.start is None or study.trials() else [dict(settings.start)]
 
 
 def _tried(study: SharedStudy) -> set[frozenset[tuple[str, Any]]]:
@@ -49,17 +48,12 @@ def _key(params: Mapping[str, Any]) -> frozenset[tuple[str, Any]]:
     return frozenset(params.items())
 
 
-def starting_point(space: Space, recipe: dict[str, Any]) -> dict[str, Any] | None:
+def starting_point(space: Space, recipe: Recipe) -> dict[str, Any] | None:
     """The recipe's own values as a point of the space, so that a search also says what it gained; None outside it."""
     point: dict[str, Any] = {}
     for name, axis in space.axes.items():
-        value: Any = recipe
-        for part in name.split("."):
-            if not isinstance(value, dict) or part not in value:
-                return None
-            value = value[part]
         try:
-            point[name] = axis.known(value)
+            point[name] = axis.known(value_of(recipe, name))
         except DLStudioError:
             return None
     return point

@@ -24,11 +24,11 @@ from dlstudio.runs.run import Run
 from dlstudio.tuning.begin import enqueue_first
 from dlstudio.tuning.crew import Crew
 from dlstudio.tuning.reach import patiently
-from dlstudio.tuning.settings import Settings, read_settings, steer
+from dlstudio.tuning.settings import STOPPED, Settings, read_settings, steer
 from dlstudio.tuning.steering import Steering, read_command
-from dlstudio.tuning.studies import FIRST_TRIALS, SharedStudy, completed, first_failures, violations
+from dlstudio.tuning.studies import FIRST_TRIALS, SharedStudy, completed, counts, first_failures, violations
 from dlstudio.tuning.tended import Tended
-from dlstudio.tuning.words import all_failed, all_lost, worker_never_started
+from dlstudio.tuning.words import all_failed, all_lost, out_of_time, worker_never_started
 
 __all__ = ["Coordinator", "SearchRecorder"]
 
@@ -93,10 +93,12 @@ class Coordinator:
             self._tell_workers()
             while not patiently(self._is_over):
                 time.sleep(TICK_S if self.settings.has_lock else SHARED_TICK_S)
-            patiently(lambda: self._log(self.study.trials()))
+            trials = patiently(self.study.trials)
+            self._log(trials)
             self.crew.release()
-            if self._ending is not None:
-                self.recorder.end(*self._ending)
+            ending = self._ending or self._reason_in_the_end(trials)
+            if ending is not None:
+                self.recorder.end(*ending)
 
     def _look_back(self) -> None:
         """Go on from where an earlier coordinator of this search was."""
@@ -117,7 +119,9 @@ class Coordinator:
         self._tell_workers()
         self.steering.follow_up(trials)
         self.tended.tend()
-        return not self._staff(trials, wanted=0 if self.steering.ending else None) and not len(self.crew)
+        if self._staff(trials, wanted=0 if self.steering.ending else None) or len(self.crew):
+            return False
+        return self.steering.ending or not self.study.awaits_claim(trials)
 
     # -- steering -------------------------------------------------------------------------------------------------
 
@@ -168,6 +172,18 @@ class Coordinator:
             return states.FAILED, all_lost(_reason(last[-1]))
         return None
 
+    def _reason_in_the_end(self, trials: list[FrozenTrial]) -> tuple[str, str] | None:
+        if self.settings.is_plan:
+            return None
+        failed = [trial for trial in trials if counts(trial) and trial.state == TrialState.FAIL]
+        reasons = [_reason(trial) for trial in failed]
+        if failed and len(failed) == sum(map(counts, trials)) and STOPPED not in reasons:
+            return states.FAILED, all_failed(reasons, of_all=True)
+        n_left = self.study.n_left(trials)
+        if n_left and self._is_late():
+            return states.FINISHED, out_of_time(n_left, self.settings.n_trials)
+        return None
+
     # -- workers --------------------------------------------------------------------------------------------------
 
     def _staff(self, trials: list[FrozenTrial], *, wanted: int | None) -> int:
@@ -200,8 +216,7 @@ class Coordinator:
         for pid, code in self.crew.ended().items():
             trained = code == 0 or any(self.study.is_of(trial, {pid}) for trial in self.study.trials())
             self._bad_starts = 0 if trained else self._bad_starts + 1
-        if self.steering.stopped:
-            self.crew.press(time.monotonic() - self.steering.stop_asked)
+        self.crew.press(self.steering.stopping_s(self.crew.pids))
         self.study.show_presence()
         self.study.free_stale(self.crew.how, self.crew.pids)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+from collections.abc import Mapping
 from functools import cached_property
 
 from dlstudio.runs.folder import RunFolder
@@ -33,7 +34,7 @@ class Crew:
         self._folder, self._device = folder, device
         self._devices: dict[subprocess.Popen[bytes], str] = {}
         self._leases: list[Lease] = []
-        self._terminated = False
+        self._terminated: set[int] = set()
         self.how: dict[int, str] = {}
 
     def __len__(self) -> int:
@@ -93,14 +94,19 @@ class Crew:
             self.how[worker.pid] = _how(worker.returncode)
         return {worker.pid: worker.returncode for worker in over}
 
-    def press(self, stopping_s: float) -> None:
-        """End workers that have not obeyed a stop for so many seconds."""
+    def press(self, stopping_s: Mapping[int, float]) -> None:
+        """End workers that do not obey a stop.
+
+        Args:
+            stopping_s: by number of a worker, for how many seconds it has been asked to.
+        """
         for worker in self._devices:
-            if stopping_s > STOP_PATIENCE_S + 10:
+            waited = stopping_s.get(worker.pid, 0.0)
+            if waited > STOP_PATIENCE_S + 10:
                 worker.kill()
-            elif stopping_s > STOP_PATIENCE_S and not self._terminated:
+            elif waited > STOP_PATIENCE_S and worker.pid not in self._terminated:
                 worker.terminate()
-        self._terminated = stopping_s > STOP_PATIENCE_S
+                self._terminated.add(worker.pid)
 
     def release(self) -> None:
         """Give the devices back."""

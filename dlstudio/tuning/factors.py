@@ -9,7 +9,7 @@ from typing import Any
 from dlstudio.errors import DLStudioError
 from dlstudio.training.fields import describe
 from dlstudio.training.recipe import Recipe
-from dlstudio.tuning.paths import changed, check_change
+from dlstudio.tuning.paths import changed, check_change, value_of
 
 __all__ = ["Factor", "cell_label", "cell_recipe", "read_factors"]
 
@@ -104,28 +104,10 @@ def _check(recipe: Recipe, name: str, changes: Changes) -> None:
             raise DLStudioError("a field that changes what is learned", repr(path), "Seeds are repetitions: seeds=5.")
         check_change(recipe, path, value, [changes["model"]] if "model" in changes else ())
     off = changed(recipe, changes)
-    same = [path for path in changes if _value(off, path) == _value(recipe, path)]
+    same = [path for path in changes if value_of(off, path) == value_of(recipe, path)]
     if len(same) == len(changes):
-        got = ", ".join(f"{path}={_value(recipe, path)!r}" for path in same)
+        got = ", ".join(f"{path}={value_of(recipe, path)!r}" for path in same)
         raise DLStudioError(f"a value without {name!r} that differs", f"{got} already", "Switch it on in the recipe.")
-
-
-def _value(recipe: Recipe, path: str) -> Any:
-    field, *rest = path.split(".")
-    value = getattr(recipe, field)
-    for part in rest:
-        if not isinstance(value, Mapping) or part not in value:
-            return _default(recipe, part) if field == "model_options" and len(rest) == 1 else None
-        value = value[part]
-    return value
-
-
-def _default(recipe: Recipe, option: str) -> Any:
-    if not isinstance(recipe.model, str):
-        return None
-    from dlstudio.models.build import options
-
-    return options(recipe.model).get(option)
 
 
 def _label(name: str, changes: Changes) -> str:

@@ -10,7 +10,7 @@ from dlstudio.training.fields import Field
 from dlstudio.training.naming import check_names
 from dlstudio.training.recipe import Recipe
 
-__all__ = ["FIXED", "changed", "check_apart", "check_change", "field_of"]
+__all__ = ["FIXED", "changed", "check_apart", "check_change", "field_of", "value_of"]
 
 FIXED = frozenset({"name", "variant", "devices", "strategy", "device"})
 """Fields that name a run or bind it to a machine."""
@@ -86,7 +86,11 @@ def field_of(recipe: Recipe, name: str) -> Field:
     first, *path = str(name).split(".")
     fields = {field.name: field for field in recipe.schema()}
     if first not in fields:
-        raise unknown_name("recipe field", name, [*fields, *(f"model_options.{key}" for key in recipe.model_options)])
+        known = [
+            *(key for key in fields if key not in FIXED),
+            *(f"model_options.{key}" for key in recipe.model_options),
+        ]
+        raise unknown_name("recipe field", name, known)
     if first in FIXED:
         raise DLStudioError("a field that changes what is learned", repr(name), "Set it in the recipe itself.")
     if path and fields[first].kind != "options":
@@ -94,6 +98,17 @@ def field_of(recipe: Recipe, name: str) -> Field:
             "dots only inside the recipe's options", repr(name), f"Write {first!r} or 'model_options.NAME'."
         )
     return fields[first]
+
+
+def value_of(recipe: Recipe, name: str) -> Any:
+    """Return what a recipe has under a name, for options that it leaves out the network's own; None without one."""
+    field, *rest = name.split(".")
+    value = getattr(recipe, field)
+    for part in rest:
+        if not isinstance(value, Mapping) or part not in value:
+            return _default(recipe, part) if field == "model_options" and len(rest) == 1 else None
+        value = value[part]
+    return value
 
 
 def _check_options(given: Mapping[str, Any], models: Sequence[Any]) -> None:
@@ -121,3 +136,11 @@ def _named(inside: Any, name: str) -> dict[str, Any]:
 
 def _copied(options: Any) -> Any:
     return {key: _copied(value) for key, value in options.items()} if isinstance(options, Mapping) else options
+
+
+def _default(recipe: Recipe, option: str) -> Any:
+    if not isinstance(recipe.model, str):
+        return None
+    from dlstudio.models.build import options
+
+    return options(recipe.model).get(option)

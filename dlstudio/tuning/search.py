@@ -136,7 +136,7 @@ class Search:
             DLStudioError: there is no such trial.
         """
         trials = self._ask(lambda study: study.trials())
-        if not 0 <= number < len(trials):
+        if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number < len(trials):
             raise unknown_name("trial", number, map(str, range(len(trials))))
         return self._run(self._study.run_key(trials[number]))
 
@@ -179,8 +179,17 @@ class Search:
         self._must_search()
         if not isinstance(params, Mapping) or not params:
             raise DLStudioError("values by parameter", repr(params), "For example enqueue({'lr': 0.01}).")
-        self.space.known(params)
+        try:
+            self.space.known(params)
+        except DLStudioError:
+            self._space_soon().known(params)
         self._files.command("enqueue", params=dict(params))
+
+    def _space_soon(self) -> Space:
+        """The space with the ranges that were asked for here, also those that are still to be carried out."""
+        commands, _ = self._files.commands(0)
+        asked = [command["arguments"] for command in commands if command.get("command") == "set_range"]
+        return self.settings.read_space().within({one["name"]: (one["low"], one["high"]) for one in asked})
 
     def set_range(self, name: str, low: float, high: float) -> None:
         """Search a range from `low` to `high` from now on; it may become narrower or wider.

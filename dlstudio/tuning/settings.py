@@ -40,6 +40,7 @@ class Settings:
         timeout_s: no trial begins later than so many seconds after the start; None for no limit.
         storage: the URL or path of a shared study; None for the journal in the search's own folder.
         device: which device trials ask for.
+        start: values that are tried first; None where there are none to begin with.
     """
 
     kind: str
@@ -58,6 +59,7 @@ class Settings:
     seed: int = 0
     storage: str | None = None
     device: str = "auto"
+    start: Mapping[str, Any] | None = None
 
     @property
     def is_plan(self) -> bool:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
+import numpy as np
 from optuna.distributions import (
     BaseDistribution,
     CategoricalDistribution,
@@ -122,6 +123,7 @@ class Axis:
         Raises:
             DLStudioError: it is outside the range, between its steps, or no choice.
         """
+        value = _native(value)
         if not self.is_range:
             for choice, meaning in zip(self.distribution.choices, self.choices, strict=True):  # type: ignore[attr-defined]
                 if meaning == value and isinstance(meaning, bool) == isinstance(value, bool):
@@ -252,6 +254,7 @@ def _axis(name: object, given: Any, *, whole: bool) -> Axis:
 
 
 def _choice(name: str, choices: list[Any]) -> Axis:
+    choices = [_native(choice) for choice in choices]
     if not choices or not is_json(choices):
         got = "an empty list" if not choices else f"{choices!r}"
         raise DLStudioError(
@@ -271,12 +274,28 @@ def _choice(name: str, choices: list[Any]) -> Axis:
     return Axis(name=name, distribution=CategoricalDistribution(labels), values=tuple(choices))
 
 
+def _native(value: Any) -> Any:
+    """A value as it comes back from a file: lists for tuples, Python's own numbers for NumPy's."""
+    if isinstance(value, list | tuple):
+        return [_native(one) for one in value]
+    if isinstance(value, Mapping):
+        return {key: _native(one) for key, one in value.items()}
+    return value.item() if isinstance(value, np.generic) else value
+
+
 def _range(name: str, given: tuple[Any, ...], *, whole: bool = True) -> BaseDistribution:
     """Read a range; of whole numbers where both ends are, unless that is not `whole`."""
+    given = tuple(_native(given))
     low, high, *rest = given if len(given) in (2, 3) else (None, None)
     numbers = all(isinstance(end, int | float) and not isinstance(end, bool) for end in (low, high))
     if not numbers or rest not in ([], ["log"]):
-        raise DLStudioError(f"{_SHAPES} for {name!r}", repr(given), f"For example {name!r}: (1e-4, 1e-1, 'log').")
+        if numbers and isinstance(rest[0], int | float) and not isinstance(rest[0], bool):
+            example = f"optuna.distributions.IntDistribution({low}, {high}, step={rest[0]})"
+        elif any(isinstance(end, str) for end in given[:2]):
+            example = repr(list(given))
+        else:
+            example = "(16, 128)" if whole else "(1e-4, 1e-1, 'log')"
+        raise DLStudioError(f"{_SHAPES} for {name!r}", repr(given), f"For example {name!r}: {example}.")
     assert low is not None and high is not None
     log = bool(rest)
     if not (math.isfinite(low) and math.isfinite(high)) or low > high or (log and low <= 0):

@@ -27,8 +27,12 @@ def create_folder(settings: Settings, *, kind: str, config: Mapping[str, Any], t
         folder.set_status(QUEUED, worker=None)  # it belongs to its coordinator, and not to this process
         settings.write(folder.path)
     except OSError as error:
-        raise DLStudioError("a studio home that can be written", str(error), "Check the disk.") from error
+        raise _unwritable(error) from error
     return folder
+
+
+def _unwritable(error: OSError) -> DLStudioError:
+    return DLStudioError("a studio home that can be written", str(error), "Check the disk.")
 
 
 def start_coordinator(folder: RunFolder) -> Run:
@@ -49,7 +53,7 @@ def start_again(run: Run, settings: Settings) -> Run:
     """Continue a search that is over, with other settings.
 
     Raises:
-        DLStudioError: it is not over.
+        DLStudioError: it is not over, or the studio home cannot be written.
     """
     state = run.state()
     if not state.is_over:
@@ -62,14 +66,17 @@ def start_again(run: Run, settings: Settings) -> Run:
     deadline = time.monotonic() + 5.0
     while process.is_alive(folder.status.get("worker") or {}) and time.monotonic() < deadline:
         time.sleep(0.05)  # its last coordinator ends a moment after the search
-    settings.write(folder.path)
-    folder.set_status(
-        QUEUED,
-        reason=None,
-        traceback=None,
-        ended=None,
-        worker=None,
-        control_offset=folder.commands(0)[1],  # what ended it before is not asked of it again
-    )
-    folder.activate()
+    try:
+        settings.write(folder.path)
+        folder.set_status(
+            QUEUED,
+            reason=None,
+            traceback=None,
+            ended=None,
+            worker=None,
+            control_offset=folder.commands(0)[1],  # what ended it before is not asked of it again
+        )
+        folder.activate()
+    except OSError as error:
+        raise _unwritable(error) from error
     return start_coordinator(folder)

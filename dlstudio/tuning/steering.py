@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
@@ -60,6 +60,7 @@ class Steering:
         self.stop_asked = 0.0
         self.n_workers = settings.workers
         self._sent: set[tuple[str, int]] = set()
+        self._stop_sent: dict[int, float] = {}
         self._commands: dict[str, Callable[..., str]] = {
             "pause": self._pause,
             "resume": self._resume,
@@ -96,6 +97,21 @@ class Steering:
                 self._sent.discard(("pause", trial.number))
                 self._send("resume", trial)
 
+    def stopping_s(self, pids: Collection[int]) -> dict[int, float]:
+        """For how many seconds workers have been asked to stop, by their number; those that were not are left out.
+
+        Args:
+            pids: of the workers of this host.
+        """
+        now = time.monotonic()
+        if self.stopped:
+            return dict.fromkeys(pids, now - self.stop_asked)
+        asked = {}
+        for trial in self._study.trials() if self._stop_sent else ():
+            if trial.state == TrialState.RUNNING and trial.number in self._stop_sent and self._study.is_of(trial, pids):
+                asked[int(trial.user_attrs["run"]["worker"]["pid"])] = now - self._stop_sent[trial.number]
+        return asked
+
     def _send(self, command: str, trial: FrozenTrial) -> None:
         key = self._study.run_key(trial)
         if (command, trial.number) in self._sent or key is None:
@@ -105,6 +121,8 @@ class Steering:
             with contextlib.suppress(DLStudioError):  # it ended in this moment
                 files.command(command)
         self._sent.add((command, trial.number))
+        if command == "stop":
+            self._stop_sent[trial.number] = time.monotonic()
 
     # -- commands -------------------------------------------------------------------------------------------------
 

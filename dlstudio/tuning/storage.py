@@ -7,6 +7,8 @@ import fcntl
 import hashlib
 import json
 import os
+import random
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -23,7 +25,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial
 
 from dlstudio.errors import DLStudioError, unknown_name
-from dlstudio.tuning.reach import is_url, unusable
+from dlstudio.tuning.reach import answering, is_url, unusable
 
 __all__ = [
     "Journal",
@@ -38,6 +40,8 @@ __all__ = [
 ]
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)  # a search speaks through its runs, not on stderr
+
+ATTEMPTS = 6
 
 SAMPLERS: Mapping[str, Mapping[str, Any]] = {
     "tpe": {"n_startup_trials": 10, "n_ei_candidates": 24, "group": False, "constant_liar": True},
@@ -106,12 +110,27 @@ def open_storage(storage: str) -> BaseStorage:
         parsed = urlparse(storage)
         if parsed.scheme == "grpc":
             return _grpc(parsed.hostname or "localhost", parsed.port or 13000)
-        arguments = {"connect_args": {"timeout": 60}} if parsed.scheme.startswith("sqlite") else {}
-        return optuna.storages.get_storage(optuna.storages.RDBStorage(storage, engine_kwargs=arguments))
+        return _database(storage)
     except Exception as error:
         # Every driver fails with exceptions of its own.
         remedy = "Check the address, that the server runs, and that its driver is installed."
+        if not is_url(storage):
+            remedy = "Check that the folder of the path is there, and can be written."
         raise unusable("a study storage that can be opened", storage, error, remedy) from error
+
+
+def _database(url: str) -> BaseStorage:
+    arguments = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {}
+    for attempt in range(ATTEMPTS):
+        try:
+            return optuna.storages.get_storage(optuna.storages.RDBStorage(url, engine_kwargs=arguments))
+        except Exception as error:
+            # Whoever opens a new database makes its tables; of several at once all but one find them half made.
+            told = str(error).lower()
+            if attempt == ATTEMPTS - 1 or not any(word in told for word in ("already exists", "unique", "duplicate")):
+                raise
+            time.sleep(random.uniform(0.1, 0.5))
+    raise AssertionError("unreachable")
 
 
 def _grpc(host: str, port: int) -> BaseStorage:
@@ -214,20 +233,25 @@ def open_study(
         DLStudioError: it cannot be reached or written, or exists with other directions.
     """
     opened = open_storage(storage)
-    wanted = in_optuna(directions)
+    wanted, sampler, pruner = in_optuna(directions), sampler or RandomSampler(), pruner or NopPruner()
     try:
-        with asking(storage):
-            study = optuna.create_study(
-                storage=opened,
-                study_name=name,
-                directions=wanted,
-                sampler=sampler or RandomSampler(),
-                pruner=pruner or NopPruner(),
-                load_if_exists=True,
-            )
-    except Exception as error:
-        remedy = "Check the disk, or the rights of the database's user."
-        raise unusable("a study storage that can be written", storage, error, remedy) from error
+        with answering(storage):
+            # This works also where nothing can be written.
+            study = optuna.load_study(storage=opened, study_name=name, sampler=sampler, pruner=pruner)
+    except KeyError:
+        try:
+            with asking(storage):
+                study = optuna.create_study(
+                    storage=opened,
+                    study_name=name,
+                    directions=wanted,
+                    load_if_exists=True,
+                    sampler=sampler,
+                    pruner=pruner,
+                )
+        except Exception as error:
+            remedy = "Check the disk, or the rights of the database's user."
+            raise unusable("a study storage that can be written", storage, error, remedy) from error
     there = [direction.name.lower() for direction in study.directions]
     if there != wanted:
         raise DLStudioError(

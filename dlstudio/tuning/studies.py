@@ -118,6 +118,12 @@ class SharedStudy:
         waiting = sum(trial.state == TrialState.WAITING for trial in trials)
         return waiting if self.settings.is_listed else max(waiting, self.settings.n_trials - sum(map(counts, trials)))
 
+    def awaits_claim(self, trials: list[FrozenTrial]) -> bool:
+        """Whether someone has asked for a trial and not yet said that it is theirs; perhaps they are gone meanwhile."""
+        return not self.settings.has_lock and any(
+            trial.state == TrialState.RUNNING and "run" not in trial.user_attrs for trial in trials
+        )
+
     def run_key(self, trial: FrozenTrial) -> str | None:
         """The key of a trial's run."""
         return (trial.user_attrs.get("run") or {}).get("key")
@@ -176,20 +182,26 @@ class SharedStudy:
             reason = how.get(worker.get("pid", -1), "its worker was killed")
         else:
             reason = f"its machine {worker['host']} is gone" if worker else "its worker was killed"
+        if trial.number in (self.attribute("stopped") or ()):  # it did not obey, and was ended
+            state = TrialState.PRUNED if len(self.study.directions) == 1 else TrialState.FAIL
+            with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
+                self._end(trial, state, reason=STOPPED)
+            return
         again = trial.system_attrs.get("fixed_params")
         attempt = int(trial.user_attrs.get("attempt", 1))
         enqueued = {name: value for name, value in trial.user_attrs.items() if name == "enqueued"}
         with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
-            storage = self.study._storage
-            for name, value in {"reason": reason, LOST: True, KILLED: True}.items():
-                storage.set_trial_user_attr(trial._trial_id, name, value)
-            storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+            self._end(trial, TrialState.FAIL, **{"reason": reason, LOST: True, KILLED: True})
             if again and attempt < MAX_ATTEMPTS:
                 self.study.enqueue_trial(again, user_attrs={**enqueued, "attempt": attempt + 1})
 
     def drop_waiting(self, trial: FrozenTrial, reason: str) -> None:
         """End a trial that has not begun."""
         with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
-            storage = self.study._storage
-            storage.set_trial_user_attr(trial._trial_id, "reason", reason)
-            storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+            self._end(trial, TrialState.FAIL, reason=reason)
+
+    def _end(self, trial: FrozenTrial, state: TrialState, **attributes: Any) -> None:
+        storage = self.study._storage
+        for name, value in attributes.items():
+            storage.set_trial_user_attr(trial._trial_id, name, value)
+        storage.set_trial_state_values(trial._trial_id, state)

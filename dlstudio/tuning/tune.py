@@ -168,7 +168,7 @@ def _settings(
     name: str | None,
     storage: str | Path | None,
 ) -> Settings:
-    from dlstudio.tuning.begin import grid_size
+    from dlstudio.tuning.begin import grid_size, starting_point
     from dlstudio.tuning.space import read_space
     from dlstudio.tuning.storage import PRUNERS, SAMPLERS
 
@@ -210,6 +210,7 @@ def _settings(
         seed=_check_seed(seed),
         storage=_place(storage),
         device="auto" if recipe is None else recipe.device,
+        start=None if recipe is None else starting_point(read, recipe),
     )
 
 
@@ -249,7 +250,16 @@ def _place(storage: str | Path | None) -> str | None:
         return None
     if not isinstance(storage, str | Path) or not str(storage):
         raise DLStudioError("a URL or a path as the storage", repr(storage), "Leave it out for one machine.")
-    return str(storage) if is_url(str(storage)) else str(Path(storage).expanduser().absolute())
+    if not is_url(str(storage)):
+        return str(Path(storage).expanduser().absolute())
+    scheme, _, rest = str(storage).partition("://")
+    if not scheme.startswith("sqlite"):
+        return str(storage)
+    path, mark, options = rest.removeprefix("/").partition("?")
+    if path in ("", ":memory:"):
+        raise DLStudioError("a database that other processes can open", repr(storage), "Name a file: sqlite:///s.db.")
+    found = path if path.startswith("file:") else Path(path).absolute()  # the same from every folder
+    return f"{scheme}:///{found}{mark}{options}"
 
 
 def _in_grid(n_trials: int | None, n_points: int) -> int:
@@ -289,6 +299,11 @@ def _resume(which: str | Search, *, n_trials: int | None, workers: int | None, t
     settings = read_settings(search.folder)
     if settings.storage is not None:
         open_study(settings.storage, settings.name, directions=settings.directions)  # fails here rather than later
+    n_there = sum(row.state not in ("waiting", "lost") for row in search.result(importance=False).rows)
+    if n_trials is not None and _check_trials(n_trials) < n_there:
+        raise DLStudioError(
+            f"n_trials of {n_there} or more, as so many are there", repr(n_trials), "It counts them all."
+        )
     changes: dict[str, Any] = {"timeout_s": _check_timeout(timeout_s)}
     if n_trials is not None:
         changes["n_trials"] = _check_trials(n_trials)

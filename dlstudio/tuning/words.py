@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dlstudio.results import Finding
+from dlstudio.tuning.matters import no_effect_p
 from dlstudio.tuning.settings import STOPPED
 
 if TYPE_CHECKING:
@@ -15,23 +16,31 @@ if TYPE_CHECKING:
     from dlstudio.tuning.space import Space
     from dlstudio.tuning.trial_result import TrialResult
 
-__all__ = ["all_failed", "all_lost", "findings_of", "summary_of", "worker_never_started"]
+__all__ = ["all_failed", "all_lost", "findings_of", "out_of_time", "summary_of", "worker_never_started"]
 
 EDGE = 0.02
 """The best value is at the end of a range when it lies within this share of it."""
 FEW = 10
 
 
-def all_failed(reasons: Sequence[str]) -> str:
-    """Why a search ended whose first trials all failed."""
+def all_failed(reasons: Sequence[str], *, of_all: bool = False) -> str:
+    """Why a search ended whose trials all failed: the first ones, or `of_all` there are."""
     each = list(dict.fromkeys(reason or "no reason was left" for reason in reasons))
+    if len(reasons) == 1:
+        return f"its only trial failed: {each[0]}"
     same = f"each time: {each[0]}" if len(each) == 1 else f"the last time: {each[-1]}"
-    return f"the first {len(reasons)} trials all failed, {same}"
+    return f"{'all' if of_all else 'the first'} {len(reasons)} trials {'' if of_all else 'all '}failed, {same}"
+
+
+def out_of_time(n_left: int, n_trials: int) -> str:
+    """Why a search ended before its trials were trained."""
+    return f"its time was up before {n_left:,} of {n_trials:,} trials had begun"
 
 
 def all_lost(reason: str) -> str:
     """Why a search ended whose workers are killed again and again."""
-    return f"one worker after the other was killed ({reason}); does a trial need more memory than there is?"
+    guess = "; does a trial need more memory than there is?" if "SIGKILL" in reason else ""
+    return f"one worker after the other ended in the middle of a trial ({reason}){guess}"
 
 
 def worker_never_started(log: Path) -> str:
@@ -66,9 +75,17 @@ def summary_of(result: SearchResult) -> tuple[str, ...]:
     else:
         found.append(_best(result, best))
     if result.importance:
-        name, share = next(iter(result.importance.items()))
-        found.append(f"{name} matters most for {result.metrics[0]}: {share:.0%} of what tells good trials from others.")
+        found.append(_matters(result))
     return tuple(found)
+
+
+def _matters(result: SearchResult) -> str:
+    name, share = next(iter(result.importance.items()))
+    complete = [row for row in result.rows if row.state == "complete" and name in row.params]
+    p = no_effect_p([row.params[name] for row in complete], [row.value for row in complete])
+    if p * len(result.importance) <= 0.05:
+        return f"{name} matters most for {result.metrics[0]}: {share:.0%} of what tells good trials from others."
+    return f"No parameter is shown to matter for {result.metrics[0]} so far: shares of importance may be chance."
 
 
 def _progress(result: SearchResult) -> str:

@@ -158,15 +158,30 @@ def test_a_failed_run_is_said(tmp_path: Path) -> None:
     assert results.load(results.save(found, tmp_path, "ablation")) == found
 
 
+def test_an_empty_cell_is_a_value_like_any_other() -> None:
+    """As `read_csv` gives them: what is off is NaN, which is not equal to itself."""
+    whole = table(2).drop_duplicates(["f0", "f1", "seed"])
+    written = whole.assign(
+        f0=whole.f0.map({True: "cosine", False: None}), f1=whole.f1.map({True: 1.0, False: math.nan})
+    )
+    found = ablate_values(written, metric="auc", factors={"f0": "cosine", "f1": 1.0})
+    want = ablate_values(whole, metric="auc", factors=["f0", "f1"])
+    assert found.design.kind == "factorial" and found.off == {"f0": ("None",), "f1": ("None",)}
+    assert found.effects.difference.tolist() == want.effects.difference.tolist()
+    turned = ablate_values(written, metric="auc", factors={"f0": "cosine", "f1": math.nan})
+    assert turned.main.difference[1] == -want.main.difference[1]
+
+
 def test_tables_that_cannot_be_read() -> None:
     frame = table(2).assign(words="good")
     for change, says in (
         ({"metric": "acu"}, "Did you mean 'auc'"),
+        ({"metric": "acu", "direction": None}, "Did you mean 'auc'"),
         ({"factors": ["f3"]}, "column"),
         ({"factors": {"f0": "on"}}, "rows with f0 = 'on'"),
         ({"factors": ["f0"]}, "one row for each"),
         ({"factors": []}, "at least one factor"),
-        ({"metric": None}, "the name of a metric"),
+        ({"metric": None}, "column"),
         ({"metric": "words"}, "numbers in the column 'words'"),
     ):
         with pytest.raises(DLStudioError, match=says):
@@ -384,7 +399,7 @@ def test_an_ablation_of_a_recipe_that_loses_its_steward_and_is_stopped(studio_ho
     rows = found.runs
     assert set(rows.seed) == set(range(3, 10))
     trained = rows[rows.state == "complete"]
-    assert set(trained.data) == {dls.load_dataset("digits").fingerprint} and trained.n_steps.nunique() == 1
+    assert set(trained.data) == {dls.load_data("digits").fingerprint} and trained.n_steps.nunique() == 1
     for row, run in zip(rows.itertuples(), ablation.runs, strict=True):
         if row.state == "complete":
             assert run is not None and run.key == row.run and run.config["seed"] == row.seed

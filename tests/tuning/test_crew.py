@@ -63,6 +63,21 @@ def test_a_worker_gets_the_device_that_the_fewest_use(folder: RunFolder) -> None
     assert crew.devices == []
 
 
+def test_a_worker_that_does_not_obey_a_stop_is_ended_and_the_others_are_not(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[tuple[int, str]] = []
+    for how in ("terminate", "kill"):
+        monkeypatch.setattr(Worker, how, lambda self, how=how: told.append((self.pid, how)), raising=False)
+    crew = Crew(folder, "cpu")
+    assert crew.take_devices(1) == ""
+    crew.start(2)
+    crew.start(2)
+    for waited in (59.0, 61.0, 62.0, 71.0):
+        crew.press({1: waited})
+    assert told == [(1, "terminate"), (1, "kill")]
+
+
 def test_devices_that_others_hold_are_waited_for_and_taken_when_they_are_free(folder: RunFolder) -> None:
     other, _ = try_lease(folder.home, ["cuda:0", "cuda:1", "cuda:2"], 3, "somebody")
     assert other is not None

@@ -20,7 +20,7 @@ from dlstudio.cli import main
 from dlstudio.errors import DLStudioError
 from dlstudio.runs.run import open_run
 from dlstudio.tuning.search import Search
-from dlstudio.tuning.storage import open_storage
+from dlstudio.tuning.storage import open_storage, open_study
 from dlstudio.tuning.tune import tune
 from tests.tuning.conftest import ended, gated, parabola, processes_of, slow
 from tests.waiting import until
@@ -134,7 +134,9 @@ def deadly(rec: Any, config: dict[str, Any]) -> None:
 def test_a_search_whose_workers_are_killed_again_and_again_ends_and_says_why(started: Start) -> None:
     search = ended(started(deadly, n_trials=50))
     assert search.status == "FAILED" and len(search.trials) == 5
-    assert "one worker after the other was killed (its worker was killed by SIGKILL)" in str(search.reason)
+    assert "one worker after the other ended in the middle of a trial (its worker was killed by SIGKILL)" in str(
+        search.reason
+    )
 
 
 def test_a_point_of_a_grid_whose_worker_was_killed_is_tried_again(started: Start, tmp_path: Path) -> None:
@@ -252,6 +254,28 @@ def test_a_search_outlives_a_server_that_is_away_for_a_moment(started: Start, tm
         assert late.returncode == 0
     finally:
         server.stop(None).wait()
+
+
+OPENER = """
+import pathlib, sys, time
+from dlstudio.tuning.storage import open_study
+print("ready", flush=True)
+while not pathlib.Path(sys.argv[2]).exists():
+    time.sleep(0.001)
+open_study(sys.argv[1], "s", directions=["min"])
+"""
+
+
+def test_processes_that_open_a_new_database_at_once_make_one_study(tmp_path: Path) -> None:
+    url, gate = f"sqlite:///{tmp_path}/study.db", tmp_path / "gate"
+    command = [sys.executable, "-c", OPENER, url, str(gate)]
+    openers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    assert all(one.stdout is not None and one.stdout.readline() == "ready\n" for one in openers)
+    gate.touch()
+    for one in openers:
+        one.communicate(timeout=120)
+    assert [one.returncode for one in openers] == [0] * 4
+    assert open_study(url, "s", directions=["min"]).trials == []
 
 
 def test_workers_that_cannot_start_end_the_search(started: Start, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
+import numpy as np
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
@@ -47,6 +49,10 @@ def test_every_way_to_write_a_range() -> None:
         ({"lr": (0.1, float("nan"))}, "finite"),
         ({"lr": 0.1}, "a list of choices"),
         ({"lr": (0.1, 0.2, "lin")}, "a list of choices"),
+        ({"batch_size": (16, 128, 16)}, r"IntDistribution\(16, 128, step=16\)"),
+        ({"optimizer": ("sgd", "adamw")}, r"For example 'optimizer': \['sgd', 'adamw'\]"),
+        ({"epochs": (5,)}, r"For example 'epochs': \(16, 128\)"),
+        ({"learning_rate": (0.1, 0.2)}, "Choose a recipe field|Did you mean 'gradient|Did you mean 'lr"),
         ({"epochs": (1.0, 5.0)}, "whole numbers"),
         ({"epochs": (0, 5)}, "at least 1"),
         ({"seed": (0, 2**33)}, "at most"),
@@ -77,6 +83,15 @@ def test_choices_may_be_lists_and_booleans_beside_numbers() -> None:
             assert back == value and type(back) is type(value)
             assert axis.label(value) == axis.known(value)
     assert space.meanings({"model_options.hidden": hidden.known([8, 8])}) == {"model_options.hidden": [8, 8]}
+
+
+def test_numbers_of_numpy_and_tuples_are_what_they_stand_for() -> None:
+    sizes, hidden = list(np.array([16, 32])), [(8,), (16, 16)]
+    space = read_space({"batch_size": sizes, "lr": (np.float32(0.25), np.float64(0.5)), "h": hidden}, None)
+    assert space.axes["batch_size"].choices == (16, 32) and space.axes["h"].choices == ([8], [16, 16])
+    assert Space.from_json(json.loads(json.dumps(space.to_json()))) == space
+    assert space.known({"lr": np.float32(0.375), "batch_size": np.int64(32)}) == {"lr": 0.375, "batch_size": 32}
+    assert space.meanings(space.known({"h": (16, 16)})) == {"h": [16, 16]}
 
 
 def test_values_asked_for_are_checked() -> None:
@@ -137,10 +152,12 @@ def test_a_changed_recipe_leaves_the_other_options_and_the_first_recipe_alone() 
 def test_a_search_begins_with_the_recipe_itself_where_it_lies_in_the_space() -> None:
     recipe = Recipe(lr=0.01, model_options={"hidden": [4]})
     space = read_space({"lr": (1e-3, 1e-1), "model_options.hidden": [[4], [8]]}, recipe)
-    point = starting_point(space, recipe.to_dict())
+    point = starting_point(space, recipe)
     assert point is not None and space.meanings(point) == {"lr": 0.01, "model_options.hidden": [4]}
-    assert starting_point(read_space({"lr": (0.1, 0.2)}, recipe), recipe.to_dict()) is None
-    assert starting_point(read_space({"model_options.dropout": (0.1, 0.2)}, recipe), recipe.to_dict()) is None
+    assert starting_point(read_space({"lr": (0.1, 0.2)}, recipe), recipe) is None
+    assert starting_point(read_space({"model_options.dropout": (0.1, 0.2)}, recipe), recipe) is None
+    implied = read_space({"lr": (1e-3, 1e-1), "model_options.dropout": (0.0, 0.5)}, recipe)
+    assert starting_point(implied, recipe) == {"lr": 0.01, "model_options.dropout": 0.0}  # the network's own
 
 
 def test_a_grid_is_every_combination() -> None:

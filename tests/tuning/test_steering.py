@@ -54,11 +54,16 @@ def test_points_ranges_workers_and_trials(started: Start) -> None:
     ):
         with pytest.raises(DLStudioError, match=complaint):
             wrong()
+    with pytest.raises(DLStudioError, match="trial"):
+        search.run_of("0")  # type: ignore[arg-type]
+    search.set_range("x", 0.0, 2.0)
+    search.enqueue({"x": 1.5})  # allowed by a range that was asked for in this moment
+    until(lambda: any(row.params.get("x") == 1.5 for row in search.result(importance=False).rows))
     search.stop()
     ended(search)
     kinds = [event["kind"] for event in search.run.events()]
     assert [kind for kind in kinds if kind in {"enqueue", "set_range", "stop_trial", "add_workers", "stop"}] == [
-        "enqueue", "enqueue", "set_range", "stop_trial", "add_workers", "stop",
+        "enqueue", "enqueue", "set_range", "stop_trial", "add_workers", "set_range", "enqueue", "stop",
     ]  # fmt: skip
     with pytest.raises(DLStudioError, match="live run"):
         search.pause()

@@ -21,6 +21,8 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import TrialState, create_trial
 
 from dlstudio.errors import DLStudioError
+from dlstudio.runs import process
+from dlstudio.runs.control import Command
 from dlstudio.runs.folder import RunFolder
 from dlstudio.runs.run import Run
 from dlstudio.tuning import presence, reach, studies
@@ -28,6 +30,7 @@ from dlstudio.tuning.coordinator import Coordinator
 from dlstudio.tuning.settings import Settings, read_settings
 from dlstudio.tuning.space import read_space
 from dlstudio.tuning.start import create_folder
+from dlstudio.tuning.steering import Steering
 from dlstudio.tuning.storage import (
     PRUNERS,
     SAMPLERS,
@@ -278,6 +281,50 @@ def test_trials_of_a_machine_that_vanished_are_freed_and_of_one_that_is_there_ar
     assert again.state == TrialState.WAITING and again.system_attrs["fixed_params"] == {"x": 0.25}
     study.study.tell(trial, 1.0, skip_if_finished=True)  # it was only asleep: what it says comes too late
     assert study.trials()[0].state == TrialState.FAIL
+
+
+def test_a_search_waits_for_a_trial_that_nobody_claims_and_has_another_in_its_place(
+    studio_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, settings = shared(tmp_path, f"sqlite:///{tmp_path}/study.db")  # of three trials
+    coordinator = Coordinator(folder)
+    started: list[int] = []
+    monkeypatch.setattr(coordinator.crew, "start", started.append)
+    study = coordinator.study.study
+    for _ in range(2):
+        trial = study.ask(SPACE)
+        trial.set_user_attr("run", {"key": "gone", "worker": {"pid": 1, "host": "elsewhere"}})
+        study.tell(trial, 1.0)
+    study.ask(SPACE)  # and the worker is gone
+    with coordinator.recorder:
+        assert not coordinator._is_over() and not started
+        now = time.monotonic()
+        monkeypatch.setattr(studies.time, "monotonic", lambda: now + 61)
+        assert not coordinator._is_over()  # now it is freed
+        assert not coordinator._is_over() and started == [1]
+        states = [trial.state for trial in study.get_trials(deepcopy=False)]
+        assert states[:3] == [TrialState.COMPLETE, TrialState.COMPLETE, TrialState.FAIL]
+        coordinator.crew.release()
+
+
+def test_a_trial_that_was_stopped_and_did_not_obey_counts_as_stopped(studio_home: Path, tmp_path: Path) -> None:
+    folder, settings = shared(tmp_path, None)
+    study = SharedStudy(folder, settings)
+    steering = Steering(folder, settings, study)
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    worker = process.identity(dead.pid)
+    dead.wait()
+    trial = study.study.ask(SPACE)
+    key = RunFolder.create("deaf", kind="trial", config={}).key
+    trial.set_user_attr("run", {"key": key, "worker": worker})
+    assert steering.stopping_s({dead.pid}) == {}
+    steering.carry_out(Command("stop_trial", {"number": 0}))
+    steering.follow_up(study.trials())
+    (waited,) = steering.stopping_s({dead.pid}).values()
+    assert 0 <= waited < 60 and steering.stopping_s({dead.pid + 1}) == {}
+    study.free_stale({}, ())
+    (row,) = study.trials()
+    assert (row.state, row.user_attrs["reason"]) == (TrialState.PRUNED, "stopped on request") and counts(row)
 
 
 def test_only_trials_that_failed_by_themselves_make_a_search_hopeless() -> None:

@@ -22,7 +22,8 @@ from dlstudio.runs.run import open_run
 from dlstudio.training.fit import fit
 from dlstudio.training.recipe import Recipe
 from dlstudio.tuning.search import Search, open_search
-from dlstudio.tuning.tune import tune
+from dlstudio.tuning.settings import Settings
+from dlstudio.tuning.tune import _place, tune
 from dlstudio.tuning.words import findings_of
 from tests.tuning.conftest import ended
 from tests.waiting import until
@@ -99,6 +100,35 @@ def test_a_search_whose_first_five_trials_fail_ends_and_says_why(started: Start)
     assert 5 <= len(search.trials) < 10
 
 
+def test_a_search_whose_few_trials_all_fail_has_failed(started: Start) -> None:
+    space = {"kind": ["nan"], "x": (0.0, 1.0)}
+    search = ended(started(moody, space, n_trials=3, name="few"))
+    assert (search.status, search.reason) == ("FAILED", "all 3 trials failed, each time: loss was nan")
+    search = ended(started(moody, space, n_trials=1, name="one"))
+    assert (search.status, search.reason) == ("FAILED", "its only trial failed: loss was nan")
+
+
+def test_no_fewer_trials_are_asked_for_than_there_are(started: Start) -> None:
+    search = ended(started(n_trials=3))
+    with pytest.raises(DLStudioError, match="n_trials of 3 or more, as so many are there"):
+        tune(resume=search, n_trials=2)
+
+
+def test_a_home_that_became_read_only_is_told_on_resuming_and_still_read(
+    started: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search = ended(started(n_trials=3))
+
+    def refuse(*args: Any, **kwargs: Any) -> Any:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(Settings, "write", refuse)
+    monkeypatch.setattr("dlstudio.tuning.storage.asking", refuse)
+    with pytest.raises(DLStudioError, match="a studio home that can be written"):
+        tune(resume=search, n_trials=4)
+    assert len(open_search(search.key).trials) == 3
+
+
 def two(rec: Any, config: dict[str, Any]) -> None:
     x = config["x"]
     rec.log({"a/loss": x**2, "b/loss": (x - 1) ** 2, "size": 10 * x})
@@ -169,10 +199,23 @@ def test_no_trial_begins_after_the_time_is_up(started: Start) -> None:
 
     search = ended(started(nap, n_trials=1000, timeout_s=3.0))
     assert search.status == "FINISHED"
+    assert str(search.reason).startswith("its time was up before") and "of 1,000 trials had begun" in str(search.reason)
     told = (search.folder / "steering.json").stat().st_mtime  # when the worker was told that no trial is to begin
     begun = [row.started for row in search.result().rows]
     assert told >= search.run.info["created"] + 3.0
     assert sum(when > told for when in begun) <= 1  # one that was asked for in that very moment
+
+
+def test_a_database_file_is_the_same_from_every_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for given, found in (
+        ("sqlite:///s.db", f"sqlite:///{tmp_path}/s.db"),
+        ("sqlite:///in/s.db?timeout=5", f"sqlite:///{tmp_path}/in/s.db?timeout=5"),
+        ("sqlite:////data/s.db", "sqlite:////data/s.db"),
+        ("postgresql://host/s.db", "postgresql://host/s.db"),
+        ("s.log", f"{tmp_path}/s.log"),
+    ):
+        assert _place(given) == found
 
 
 @pytest.mark.parametrize(
@@ -202,6 +245,9 @@ def test_no_trial_begins_after_the_time_is_up(started: Start) -> None:
         ({"constraints": {"size": "small"}}, "highest size allowed"),
         ({"constraints": ["size"]}, "limits by metric"),
         ({"storage": 5}, "a URL or a path"),
+        ({"storage": "sqlite://"}, "other processes can open"),
+        ({"storage": "sqlite:///:memory:"}, "other processes can open"),
+        ({"storage": "/no/such/folder/study.log"}, "the folder of the path"),
         ({"name": "two\nlines"}, "run name"),
         ({"what": None}, "a Recipe or a function"),
         ({"what": Recipe}, "a Recipe or a function"),
