@@ -267,20 +267,24 @@ def error_interval(
         clusters: int (n,), which rows belong together and may be alike; None where all are independent.
     """
     size, tail = bins.ece, (1 - level) / 2
-    noise, beyond = _noise(bins, y, scores, level, n_draws, seed, clusters)
+    chance = _Chance.of(bins, y, scores, level, n_draws, seed, clusters)
 
-    def limit(share: float, gaps: Array, seen: float) -> float:
+    def below(share: float, gaps: Array, seen: float) -> bool:
+        return bool(np.quantile(chance.errors(gaps), share) < seen)
+
+    def limit(share: float, shape: Array, seen: float) -> float:
         low, high = 0.0, 1.0
         for _ in range(HALVINGS):
             middle = (low + high) / 2
-            below = np.quantile(_errors(bins, middle, gaps, noise), share) < seen
-            low, high = (middle, high) if below else (low, middle)
+            low, high = (middle, high) if below(share, middle * shape, seen) else (low, middle)
         return low
 
-    even = np.ones(len(bins.n))
+    none, even = np.zeros(len(bins.n)), np.where(bins.gap < 0, -1.0, 1.0)
+    # Errors of clusters shrink towards the observed gaps, so that what exactly right scores explain is asked apart.
+    least = limit(1 - tail, chance.shape, size) if below(1 - tail, none, size) else 0.0
     # An error that is small by luck does not show more than a usual one of exactly right scores would.
-    usual = float(np.median(_errors(bins, 0.0, even, noise)))
-    return min(limit(1 - tail, beyond, size), size), max(limit(tail, even, max(size, usual)), size)
+    usual = float(np.median(chance.errors(none)))
+    return min(least, size), max(limit(tail, even, max(size, usual)), size)
 
 
 def errors_around(
@@ -292,35 +296,68 @@ def errors_around(
     The lower limit of `error_interval`, whose arguments these are, is the error of which but few are larger than the
     observed one.
     """
-    noise, beyond = _noise(bins, y, scores, level, n_draws, seed, clusters)
-    return _errors(bins, error, beyond, noise)
+    chance = _Chance.of(bins, y, scores, level, n_draws, seed, clusters)
+    return chance.errors(error * chance.shape)
 
 
-def _noise(
-    bins: Bins, y: npt.NDArray[Any], scores: Array, level: float, n_draws: int, seed: int, clusters: Any
-) -> tuple[Array, Array]:
-    """What chance adds to the gaps (n_draws, bins), and the gaps (bins,) without what it has added."""
-    generator = np.random.default_rng(seed)
-    sharp = np.bincount(bins.index, weights=scores * (1 - scores)) / bins.n
-    rate = (bins.positives + 1) / (bins.n + 2)
-    variance = np.maximum(sharp, rate * (1 - rate)) / bins.n
-    alike, drawn_alike = np.zeros(len(bins.n)), np.zeros((n_draws, len(bins.n)))
-    if clusters is not None:
-        together = errors_together(bins, y - scores - bins.gap[bins.index], clusters)
-        wider = quantile(level, len(together)) / quantile(level, np.inf)
-        alike, drawn_alike = (together**2).sum(axis=0), wider * drawn_gaps(together, n_draws, generator)
-    rest = np.sqrt(np.maximum(variance - alike, 0))  # outcomes that could have happened count, however few did
-    noise = generator.standard_normal((n_draws, len(bins.n))) * rest + drawn_alike
-    spread = np.sqrt(np.maximum(variance, alike))
-    # Of the observed gaps a part is noise, which would count twice towards the lower limit.
-    return noise, np.sqrt(np.maximum(bins.gap**2 - spread**2, 0)) * np.sign(bins.gap)
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Chance:
+    """What chance adds to the gaps of bins; with clusters it depends on what the gaps are without it.
 
+    The errors of a cluster are what its rows are off by beyond such gaps. Beyond the observed ones they would be too
+    small: a bin of one cluster would have none.
 
-def _errors(bins: Bins, error: float, gaps: Array, noise: Array) -> Array:
-    """Calibration errors (n_draws,) of a true one that is spread over the bins as the gaps are."""
-    total = (bins.weight * np.abs(gaps)).sum()
-    shape = gaps / total if total else np.ones(len(bins.n))
-    return np.asarray((bins.weight * np.abs(error * shape + noise)).sum(axis=1))
+    References:
+        Cameron, Gelbach and Miller, Bootstrap-based improvements for inference with clustered errors (2008).
+
+    Attributes:
+        bins: of the rows.
+        shape: (bins,), where gaps stand out, in parts that make an error of 1.
+        variance: (bins,), of gaps of independent rows.
+        normal: (n_draws, bins), standard normal.
+        drawn, drawn_part: (n_draws, bins), gaps that clusters bring about if scores are right, and how much they
+            change for each unit of the true gap.
+        moments: (3, bins), variance of `drawn`, covariance with `drawn_part`, and the variance of that.
+    """
+
+    bins: Bins
+    shape: Array
+    variance: Array
+    normal: Array
+    drawn: Array
+    drawn_part: Array
+    moments: Array
+
+    @classmethod
+    def of(
+        cls, bins: Bins, y: npt.NDArray[Any], scores: Array, level: float, n_draws: int, seed: int, clusters: Any
+    ) -> _Chance:
+        generator, k = np.random.default_rng(seed), len(bins.n)
+        sharp = np.bincount(bins.index, weights=scores * (1 - scores)) / bins.n
+        rate = (bins.positives + 1) / (bins.n + 2)
+        variance = np.maximum(sharp, rate * (1 - rate)) / bins.n
+        drawn, moments = np.zeros((n_draws, 2 * k)), np.zeros((3, k))
+        if clusters is not None:
+            off, part = (errors_together(bins, of, clusters) for of in (y - scores, np.ones(len(scores))))
+            wider = quantile(level, len(off)) / quantile(level, np.inf)
+            drawn = wider * drawn_gaps(np.hstack([off, part]), n_draws, generator)
+            moments = np.stack([(off**2).sum(axis=0), (off * part).sum(axis=0), (part**2).sum(axis=0)])
+        # Of the observed gaps a part is noise, which would count twice towards the lower limit.
+        beyond = np.sqrt(np.maximum(bins.gap**2 - np.maximum(variance, moments[0]), 0))
+        shape = np.where(beyond.any(), beyond, 1.0) * np.where(bins.gap < 0, -1.0, 1.0)
+        return cls(
+            bins=bins, shape=shape / (bins.weight * np.abs(shape)).sum(), variance=variance,
+            normal=generator.standard_normal((n_draws, k)), drawn=drawn[:, :k], drawn_part=drawn[:, k:],
+            moments=moments,
+        )  # fmt: skip
+
+    def errors(self, gaps: Array) -> Array:
+        """Draw calibration errors (n_draws,) of rows whose true gaps are these (bins,)."""
+        alike = self.moments[0] - 2 * gaps * self.moments[1] + gaps**2 * self.moments[2]
+        # Outcomes that could have happened count, however few did.
+        rest = np.sqrt(np.maximum(self.variance - alike, 0))
+        noise = self.normal * rest + self.drawn - gaps * self.drawn_part
+        return np.asarray((self.bins.weight * np.abs(gaps + noise)).sum(axis=1))
 
 
 def errors_together(bins: Bins, off: Array, clusters: Any) -> Array:

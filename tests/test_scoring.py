@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy.stats import norm
@@ -75,3 +77,54 @@ def test_intervals_of_the_error_of_clusters_cover_it() -> None:
             alone += low <= off <= high
         assert covered / 150 >= 0.95 - 0.04, off  # a little over two standard errors
         assert covered >= alone
+
+
+def alike(n_clusters: int, times: int, generator: np.random.Generator, off: float = 0.0) -> tuple[Any, Any, Any]:
+    """Rows of people with one score each, whose outcomes are alike (a copula of 0.5), and `off` too often 1."""
+    score = 0.1 + 0.7 * np.repeat(generator.beta(2, 2, n_clusters), times)
+    own, shared = generator.normal(size=n_clusters * times), np.repeat(generator.normal(size=n_clusters), times)
+    y = norm.cdf(np.sqrt(0.5) * (own + shared)) < score + off
+    return y.astype(int), score, np.repeat(np.arange(n_clusters), times)
+
+
+@pytest.mark.parametrize(("n_clusters", "times"), [(20, 10), (40, 5), (100, 5)])
+def test_right_scores_that_a_person_has_for_all_rows_are_not_called_off(n_clusters: int, times: int) -> None:
+    generator = np.random.default_rng(4)
+    above = 0
+    for seed in range(200):
+        y, score, who = alike(n_clusters, times, generator)
+        low, _ = scoring.error_interval(scoring.calibration_bins(y, score), y, score, 0.95, 200, seed, who)
+        above += low > 0
+    assert above / 200 <= 0.025 + 0.022  # two standard errors
+
+
+def test_an_error_of_scores_that_a_person_has_for_all_rows_is_found_and_covered() -> None:
+    generator = np.random.default_rng(5)
+    ends = []
+    for seed in range(200):
+        y, score, who = alike(100, 5, generator, off=0.2)
+        ends.append(scoring.error_interval(scoring.calibration_bins(y, score), y, score, 0.95, 200, seed, who))
+    low, high = np.transpose(ends)
+    assert (low > 0).mean() > 0.9
+    assert (low <= 0.2).mean() >= 0.975 - 0.022 and (high >= 0.2).mean() >= 0.975 - 0.022  # two standard errors
+
+
+def test_a_bin_for_each_cluster_tells_nothing() -> None:
+    """Reversing all errors of any clusters leaves the calibration error as it is: chance explains it whole."""
+    score, who = np.repeat([0.1, 0.3, 0.5, 0.7], 10), np.repeat(np.arange(4), 10)
+    y = np.tile(np.repeat([1, 0], [9, 1]), 4)
+    bins = scoring.calibration_bins(y, score)
+    assert len(bins.n) == 4 and bins.ece == pytest.approx(0.5)
+    low, high = scoring.error_interval(bins, y, score, 0.95, 200, 0, who)
+    assert low == 0 and high > bins.ece
+
+
+def test_intervals_and_p_values_of_clusters_do_not_contradict_each_other() -> None:
+    generator = np.random.default_rng(6)
+    several = False
+    for seed, off in enumerate(np.repeat([0.0, 0.1, 0.2], 15)):
+        y, score, who = alike(80, 5, generator, off)
+        row = assess_calibration(y, score, clusters=who, fix=(), n_resamples=200, seed=seed).errors.iloc[0]
+        assert row.low == 0 or row.p_value <= 0.06, (seed, row.low, row.p_value)  # both are drawn
+        several |= row.low > 0
+    assert several

@@ -9,7 +9,7 @@ from dlstudio import app
 from dlstudio.data.groups import AND
 from dlstudio.errors import DLStudioError
 from dlstudio.fairness.audit import audit_fairness
-from dlstudio.fairness.mitigation.thresholds import MIN_DENOMINATOR
+from dlstudio.fairness.mitigation.search import MIN_DENOMINATOR
 from dlstudio.fairness.mitigation.trade_off import trade_off
 from dlstudio.fairness.mitigation.trade_off_result import SPOKEN, TradeOff
 from dlstudio.fairness.result import FairnessAudit, without_too_few
@@ -19,7 +19,7 @@ from dlstudio.figures.assessed import edge, first_point, labels, reviewed, trade
 from dlstudio.runs.kept import kept
 from dlstudio.runs.run import Run, open_run
 from dlstudio.training.predicted import Predicted
-from dlstudio.wording import told
+from dlstudio.wording import listed, told
 
 PAGES = ("In words", "Groups", "Gaps", "Combinations", "What a smaller gap costs")
 MOST_GROUPS, PARTS, MOST_ROWS, MOST_COLUMNS, MOST_COMBINATIONS = 50, 4, 200, 6, 30
@@ -51,9 +51,14 @@ def form(run: Run, known: FairnessAudit | None) -> None:
     # A new audit is as careful as the one that it takes the place of.
     options = dict(known.options) if known else {}
     before = [name for name in known.features if name in names] if known else list(predicted.sensitive)[:2]
+    if gone := [name for name in known.features if name not in names] if known else []:
+        app.note(
+            f"The saved audit also compares groups by {listed(gone)}, which the data of this run do not tell. An audit"
+            " made here leaves that out and takes the saved one's place."
+        )
     with st.form("audit", border=False):
         columns = st.multiselect(
-            "Compare groups by", list(names), default=before[:MOST_COLUMNS], max_selections=MOST_COLUMNS,
+            "Compare groups by", list(names), default=before, max_selections=max(MOST_COLUMNS, len(before)),
             format_func=lambda name: app.plain(names[name]), key="columns",
         )  # fmt: skip
         left, right, last = st.columns([4, 4, 2], vertical_alignment="bottom")

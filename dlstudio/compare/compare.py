@@ -10,10 +10,11 @@ from typing import Any
 
 from dlstudio.compare.examples import Answers, assess_rows
 from dlstudio.compare.gather import Gathered, gather, names_of
+from dlstudio.compare.given import are_labelled
 from dlstudio.compare.of_runs import default_metric, has, measured, rows_of, same_rows, unknown_metric, why_not
 from dlstudio.compare.pairs import chosen_pairs, concluded, contrast_seeds, of_pairing, with_interval
 from dlstudio.compare.result import Comparison, Variant
-from dlstudio.compare.values import OF_ROWS, answers_of, repeated, row_metric
+from dlstudio.compare.values import OF_ROWS, answers_of, of_scores, repeated, row_metric
 from dlstudio.compare.variants import (
     Group,
     group,
@@ -88,16 +89,17 @@ def compare(
     there are enough of them, else by Student's t. p-values are adjusted for all pairs by Holm's method.
 
     Args:
-        what: a mapping of variant to its seeds' values (a sequence, or a mapping of seed to value), to its runs or
-            their names, or, with `y_true`, to its predictions; a sequence of runs, names or MLflow ids; an MLflow
-            filter such as ``"params.model = 'mlp'"``, over all experiments; None for all runs of the home.
+        what: a mapping of variant to its seeds' values (a sequence, or a mapping or Series of seed to value), to its
+            runs or their names, or, with `y_true`, to its predictions (floats are probabilities or quantities); a
+            sequence of runs, names or MLflow ids; an MLflow filter such as ``"params.model = 'mlp'"``, over all
+            experiments; None for all runs of the home.
         metric: what to compare, such as ``"val/auc"``; with `y_true` also a function of (y_true, predictions). None
             takes the validation loss of runs, and what suits the predictions.
         by: what makes a variant: None for the recipe's `variant` or else whatever settings differ beside the seed; a
             setting, tag or parameter; ``"example"`` to compare runs with each other, row by row of their stored
             predictions. Variants of one run each are compared so unasked where all stored predictions of the same rows
             and `metric` is one of rows, such as ``"val/auc"`` or ``"test/loss"``.
-        y_true: (n,) targets of the predictions in `what`.
+        y_true: (n,) targets of the predictions in `what`, which are put in the order of its index where they have one.
         direction: ``"max"`` or ``"min"``, which is better; None infers it from the metric's name.
         margin: the largest difference that does not matter. With it variants can be shown to be equivalent.
         level: of confidence, of all verdicts of a difference together; with a margin of all of equivalence as well.
@@ -167,7 +169,7 @@ def _of_values(what: Mapping[Any, Any], asked: _Asked) -> Comparison:
         Variant(name=name, seeds=tuple(values), values=tuple(values.values()), n=len(values), runs=("",) * len(values))
         for name, values in found.items()
     ]
-    notes = []
+    notes = ["The index of each Series was taken for the seeds of its values."] if are_labelled(what) else []
     lengths = {len(list(one)) for one in what.values()}
     if len(found) > 1 and not named:
         if len(lengths) == 1:
@@ -193,7 +195,8 @@ def _of_predictions(what: Mapping[Any, Any], y_true: Any, asked: _Asked) -> Comp
         name = getattr(asked.metric, "__name__", "metric")
         return _by_rows(name, asked.metric, target, given, [Variant(name=key) for key in given], asked)
     metric = row_metric(asked.metric, task, given)
-    return _by_rows(asked.metric or metric, metric, target, given, [Variant(name=key) for key in given], asked)
+    notes = of_scores(what, given) if asked.metric is None and metric == "accuracy" else []
+    return _by_rows(asked.metric or metric, metric, target, given, [Variant(name=key) for key in given], asked, notes)
 
 
 def _of_runs(what: Any, asked: _Asked, labels: Mapping[Any, Any] | None = None) -> Comparison:

@@ -11,10 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from dlstudio import stats
+from dlstudio.arrangements import ROUNDING
 from dlstudio.compare.metrics import auc_rows, base_name, row_losses
 from dlstudio.compare.resampling import Answers, Metric, resampled
 from dlstudio.errors import DLStudioError
 from dlstudio.repetitions import POWER, Contrast
+from dlstudio.scoring import deviation_of, within_unit
 
 __all__ = ["Answers", "Assessed", "assess_rows", "mcnemar_p", "rows_needed"]
 
@@ -25,6 +27,8 @@ Contrasted = Callable[[str, str], Contrast]
 ENOUGH = 500
 """Draws from which they are counted; of fewer only the standard error is taken."""
 MOST_ROWS = 10_000_000
+NOTHING = 1e-12
+"""What areas under the curve differ by through rounding alone."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -46,6 +50,10 @@ def assess_rows(
     like these, drawn independently, and of these models as they are trained. Where there are too few draws to count for
     all pairs, or the metric is too slow to be called often, the bootstrap's standard error is taken.
 
+    Exchanging two models in every row has 2^n outcomes, so that no p-value but McNemar's is below 2 / 2^n; of an area
+    under the curve n counts the rows of the rarest class, as few of these may all rank high by luck, however many there
+    are of others. Where two models differ by the same on all rows, that is the p-value, as no other test has an error.
+
     Args:
         metric: a name, with or without the part of the data before it; or a function of (y_true, y_pred), which gets
             probabilities in place of classes where there are any.
@@ -65,6 +73,10 @@ def assess_rows(
         >>> assessed, contrast = assess_rows("auc", y, {"A": Answers(...), "B": Answers(...)})
         >>> assessed["A"].value, float(contrast("B", "A").p_value)
         (0.81, 0.034)
+
+    References:
+        Bandos, Rockette and Gur, A permutation test sensitive to differences in areas for comparing ROC curves from a
+        paired design (2005).
     """
     if isinstance(metric, str):
         name = base_name(metric)
@@ -77,8 +89,8 @@ def assess_rows(
             return shares, lambda a, b: _mcnemar(right[a], right[b], level)
         if name == "auc" and all(answers.y_score is not None for answers in given.values()):
             found = {key: auc_rows(y_true, np.asarray(answers.y_score)) for key, answers in given.items()}
-            areas = {key: _normal(value, rows, level) for key, (value, rows) in found.items()}
             fewest = int(np.unique(y_true, return_counts=True)[1].min())
+            areas = {key: _area(value, rows, fewest, level) for key, (value, rows) in found.items()}
             return areas, lambda a, b: _delong(found[a], found[b], fewest, level)
         rows = {key: row_losses(name, y_true, answers.y_pred, answers.y_score) for key, answers in given.items()}
         means = {key: one for key, one in rows.items() if one is not None}
@@ -124,7 +136,7 @@ def _mcnemar(right: Array, other: Array, level: float) -> Contrast:
     # Bonett and Price (2012): as if one more row of each kind had been seen, so that the error is never 0.
     p, q = (b + 1) / (n + 2), (c + 1) / (n + 2)
     error = math.sqrt((p + q - (p - q) ** 2) / (n + 2))
-    return _contrast((b - c) / n, _difference_interval(b, c, n, level), mcnemar_p(b, c), error, n, "McNemar")
+    return _contrast((b - c) / n, _difference_interval(b, c, n, level), mcnemar_p(b, c), error, "McNemar", n)
 
 
 def _difference_interval(b: int, c: int, n: int, level: float) -> tuple[float, float]:
@@ -164,16 +176,17 @@ def _mid_p_interval(k: int, n: int, level: float) -> tuple[float, float]:
 def _delong(found: tuple[float, Array], other: tuple[float, Array], fewest: int, level: float) -> Contrast:
     from scipy.special import ndtr
 
-    difference = found[0] - other[0]
+    n, difference, test = len(found[1]), found[0] - other[0], "DeLong"
     error = float(np.sqrt(((found[1] - other[1]) ** 2).sum()))
-    if not error > 1e-12:
-        p = 1.0 if abs(difference) < 1e-12 else math.nan
+    if max(error, abs(difference)) < NOTHING:
         # Two that rank all rows alike do not differ; two that make no mistake may be of few rows.
-        error = 0.0 if 1e-12 < found[0] < 1 - 1e-12 else _unseen(fewest)
+        difference, p = 0.0, 1.0
+        error = 0.0 if NOTHING < found[0] < 1 - NOTHING else _unseen(fewest)
     else:
-        p = float(2 * ndtr(-abs(difference) / error))
+        p = float(2 * ndtr(-abs(difference) / error)) if error else 1.0
     half = _z(level) * error
-    return _contrast(difference, (difference - half, difference + half), p, error, len(found[1]), "DeLong")
+    ends, p, error, test = _exchanged(difference, (difference - half, difference + half), p, error, fewest, level, test)
+    return _contrast(difference, (max(ends[0], -1.0), min(ends[1], 1.0)), p, error, test, n)
 
 
 def _of_means(rows: Array, level: float) -> Contrast:
@@ -181,12 +194,31 @@ def _of_means(rows: Array, level: float) -> Contrast:
 
     n, mean = len(rows), float(rows.mean())
     if n < 2:
-        return _contrast(mean, (math.nan, math.nan), math.nan, math.nan, n, "paired t")
+        return _contrast(mean, (math.nan, math.nan), math.nan, math.nan, "paired t", n)
     variance = float(rows.var(ddof=1))
     error = math.sqrt(variance / n)
-    p = float(2 * stdtr(n - 1, -abs(mean) / error)) if error else 1.0 if not mean else math.nan
+    p = float(2 * stdtr(n - 1, -abs(mean) / error)) if error else 1.0
     low, high = stats.mean_interval(mean, variance, n, level)
-    return _contrast(mean, (float(low), float(high)), p, error, n, "paired t")
+    return _contrast(mean, *_exchanged(mean, (float(low), float(high)), p, error, n, level, "paired t"), n)
+
+
+def _exchanged(
+    difference: float, ends: tuple[float, float], p: float, error: float, n: int, level: float, test: str
+) -> tuple[tuple[float, float], float, float, str]:
+    """Interval, p-value, error and test, made no surer than `n` rows allow in which the models can be exchanged."""
+    from scipy.special import ndtri_exp
+
+    alike, least = error * math.sqrt(n) <= ROUNDING * abs(difference), 2.0 ** (1 - n)
+    if not difference:
+        return ends, p, error, test
+    p, test = (least, "paired permutation") if alike else (max(p, least), test)
+    if alike or least > 1 - level:
+        # Differences that are equal are taken to scatter by their own size, and the interval says what p does.
+        z = -float(ndtri_exp(-n * math.log(2)))  # of `least`, which may be too small for a number
+        half = _z(level) / z * abs(difference) if n > 1 else math.inf
+        ends = min(ends[0], difference - half), max(ends[1], difference + half)
+        error = max(error, abs(difference) / math.sqrt(n))
+    return ends, p, error, test
 
 
 def _bootstrap(
@@ -219,17 +251,18 @@ def _bootstrap(
         difference, apart = float(whole[at[a]] - whole[at[b]]), draws[:, at[a]] - draws[:, at[b]]
         apart = apart[~np.isnan(apart)]
         error = _error(apart)
+        ends = interval(difference, apart, error)
         if math.isnan(error):
-            p = math.nan
-        elif counted:
+            return _contrast(difference, ends, math.nan, error, test, n)
+        if counted:
             p = min(1.0, 2 * (1 + min((apart <= 0).sum(), (apart >= 0).sum())) / (1 + len(apart)))
         else:
-            p = float(2 * stdtr(n_draws - 1, -abs(difference) / error)) if error else math.nan if difference else 1.0
+            p = float(2 * stdtr(n_draws - 1, -abs(difference) / error)) if error else 1.0
         of_classes = given[a].y_pred.dtype.kind in "iu" and (isinstance(metric, str) or given[a].y_score is None)
         if error == difference == 0 and of_classes:
             error = _unseen(n)  # classes may be told alike by chance, as scores may not
-            return _contrast(0.0, (-_z(level) * error, _z(level) * error), p, error, n, test)
-        return _contrast(difference, interval(difference, apart, error), p, error, n, test)
+            return _contrast(0.0, (-_z(level) * error, _z(level) * error), p, error, test, n)
+        return _contrast(difference, *_exchanged(difference, ends, p, error, n, level, test), n)
 
     return assessed, contrast
 
@@ -244,7 +277,7 @@ def _unseen(n: int) -> float:
     return math.sqrt(2) / (n + 2)
 
 
-def _contrast(difference: float, ends: tuple[float, float], p: float, error: float, n: int, test: str) -> Contrast:
+def _contrast(difference: float, ends: tuple[float, float], p: float, error: float, test: str, n: int) -> Contrast:
     spread = error * math.sqrt(n)
     effect = [part / spread if spread > 0 else math.nan for part in (difference, *ends)]
     parts = [difference, *ends, p, *effect, spread, error, max(n - 1.0, math.nan if n < 2 else 1.0)]
@@ -260,9 +293,9 @@ def _share(right: Array, level: float) -> Assessed:
     return Assessed(value=float(right.mean()), low=float(low), high=float(high))
 
 
-def _normal(value: float, rows: Array, level: float) -> Assessed:
-    half = _z(level) * float(np.sqrt((rows**2).sum()))
-    return Assessed(value=value, low=max(value - half, 0.0), high=min(value + half, 1.0))
+def _area(value: float, rows: Array, fewest: int, level: float) -> Assessed:
+    low, high = within_unit(value, deviation_of(rows), fewest, level)
+    return Assessed(value=value, low=low, high=high)
 
 
 def _mean(rows: Array, level: float) -> Assessed:

@@ -147,10 +147,14 @@ def plan_ab_test(
         Cohen, Statistical power analysis for the behavioral sciences (1988), chapter 2.
     """
     rows: Any = n
+    either: Any = two_sided
     given: dict[str, Any] = {"baseline": baseline, "effect": effect, "sd": sd, "power": power, "level": level}
     for name, number in (given | {"ratio": ratio}).items():
         if number is not None and (isinstance(number, bool) or not isinstance(number, numbers.Real)):
             raise DLStudioError(f"{name} as a number", f"{number!r:.80}", "Pass a share like 0.02 for 2 %.")
+    if not isinstance(either, bool | np.bool_):
+        remedy = "Pass two_sided=False where one direction alone is to be shown."
+        raise DLStudioError("two_sided as True or False", f"{either!r:.80}", remedy)
     plan = _checked(
         ABPlan(
             kind=kind,
@@ -162,7 +166,7 @@ def plan_ab_test(
             power=float(power),
             level=float(level),
             ratio=float(ratio),
-            two_sided=two_sided,
+            two_sided=bool(either),
             solved_for="n" if n is None else "effect",
             curve={},
         ),

@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from dlstudio.compare.compared import Compared
 from dlstudio.compare.pairs import mean_of
 from dlstudio.compare.recommendation import Recommendation
-from dlstudio.compare.words import listed, number
+from dlstudio.compare.words import is_shown, listed, noun, number, without_scatter
 from dlstudio.errors import DLStudioError, unknown_name
 from dlstudio.repetitions import BETTER, EQUIVALENT, WORSE
 from dlstudio.training.directions import direction_of
@@ -37,7 +37,7 @@ def recommend(comparison: Compared, constraints: Any, prefer: str | Sequence[str
         got = f"{constraints!r:.80}"
         raise DLStudioError("constraints as a mapping of quantity to limit", got, "Try {'latency_ms': 5}.")
     limits = {str(name): _limits(name, limit, _sign(c, str(name))) for name, limit in constraints.items()}
-    costs = COSTS if prefer is None else (prefer,) if isinstance(prefer, str) else tuple(prefer)
+    costs = _costs(prefer)
     known = _known(c, [*limits, *costs], asked=[*limits, *(() if prefer is None else costs)])
     excluded = {one.name: why for one in c.variants if (why := _broken(known[one.name], limits))}
     for one in c.variants:
@@ -53,9 +53,12 @@ def recommend(comparison: Compared, constraints: Any, prefer: str | Sequence[str
     }  # fmt: skip
     if not allowed:
         near = "; ".join(f"{name}: {why}" for name, why in list(excluded.items())[:4])
+        none, change = f"{c.metric} was measured of none", f"A value of {c.metric}"
+        if limits:
+            none, change = f"none meets every constraint ({near})", "A wider limit, or a variant that keeps to it,"
         return Recommendation(
-            variant=None, is_shown=False, sentence=f"None can be recommended: none meets every constraint ({near}).",
-            would_change=("A wider limit, or a variant that keeps to it, would change this.",), **shared,
+            variant=None, is_shown=False, sentence=f"None can be recommended: {none}.",
+            would_change=(f"{change} would change this.",), **shared,
         )  # fmt: skip
     names = [one.name for one in allowed]
     beaten: dict[str, list[str]] = {}
@@ -69,7 +72,8 @@ def recommend(comparison: Compared, constraints: Any, prefer: str | Sequence[str
     chosen = decided.left[0]
     shown = len(names) > 1 and all(chosen in beaten.get(name, ()) for name in names if name != chosen)
     if len(names) == 1:
-        sentence = f"Ship {chosen}: it is the only variant{' that meets the constraints' if excluded else ''}."
+        only = "" if not excluded else " that meets the constraints" if limits else " that was measured"
+        sentence = f"Ship {chosen}: it is the only variant{only}."
     elif shown:
         others = listed(name for name in names if name != chosen)
         sentence = f"Ship {chosen}: it is shown to be better in {c.metric} than {others}{among}."
@@ -86,6 +90,14 @@ def recommend(comparison: Compared, constraints: Any, prefer: str | Sequence[str
         variant=chosen, is_shown=shown, sentence=sentence, evidence=tuple(evidence),
         would_change=tuple(_changes(c, chosen, rest, excluded)), undecided=rest, **shared,
     )  # fmt: skip
+
+
+def _costs(prefer: Any) -> tuple[str, ...]:
+    costs = COSTS if prefer is None else prefer
+    costs = (costs,) if isinstance(costs, str) or not isinstance(costs, Iterable) else tuple(costs)
+    if not all(isinstance(one, str) for one in costs):
+        raise DLStudioError("names of quantities to prefer", f"{prefer!r:.80}", "Try prefer='latency_ms'.")
+    return costs
 
 
 def _limits(name: Any, limit: Any, sign: int) -> tuple[float, float]:
@@ -198,12 +210,27 @@ def _undecided(c: Compared, decided: _Decided, names: Sequence[str], known: Know
     if not decided.told:
         if decided.equal:
             said += f" They are equal in cost, or nearly: {listed(map(numbers, decided.equal))}."
-        return f"{said} {chosen} has the best mean, which may be chance: ship it only if either would do."
+        return f"{said} {chosen} has the best mean, {_by_chance(c, chosen, others)}: ship it only if either would do."
     amount = [f"the {'most' if _sign(c, cost) < 0 else 'least'} {numbers(cost)}" for cost in decided.told]
     if not rest:
         return f"{said} Ship {chosen}, which has {', then '.join(amount)}."
     near = f" Ship {chosen}, which with {listed(rest)} has about {', then '.join(amount)}"
-    return f"{said}{near}; of these it has the best mean, which may be chance."
+    return f"{said}{near}; of these it has the best mean, {_by_chance(c, chosen, rest)}."
+
+
+def _by_chance(c: Compared, chosen: str, others: Sequence[str]) -> str:
+    """Whether the best mean is more than chance beside others that are not called worse."""
+
+    def is_told(name: str) -> bool:
+        pair = c.pair(chosen, name)
+        if pair is None or pair.verdict != EQUIVALENT or not is_shown(pair, c.level):
+            return False
+        return (pair.difference > 0) == ((pair.variant == chosen) == (c.direction == "max"))
+
+    left = [name for name in others if not is_told(name)]
+    if not left:
+        return "which is shown, but by too little to matter"
+    return "which may be chance" + (f" beside {listed(left)}" if len(left) < len(others) else "")
 
 
 def _close(chosen: str, known: Mapping[str, Mean], limits: Limits) -> list[str]:
@@ -229,10 +256,14 @@ def _changes(c: Compared, chosen: str, rest: Sequence[str], excluded: Mapping[st
             continue
         if pair.verdict == EQUIVALENT:
             continue
+        if constant := without_scatter(pair, c):
+            said.append(f"{chosen} and {name}:{constant}")
+            continue
         missing = None if pair.n_needed is None else pair.n_needed - min(pair.n, pair.n_reference)
         size = "a difference like the one seen" if c.margin is None else f"a difference of {number(c.margin)}"
         if missing is not None and missing > 0:
-            said.append(f"About {missing:,} more {unit} of {chosen} and {name} would show {size}, if there is one.")
+            more = f"About {missing:,} more {noun(missing, unit)} of {chosen} and {name}"
+            said.append(f"{more} would show {size}, if there is one.")
     single = [name for name in (chosen, *rest) if c[name].n < 2]
     if rest and single and c.pairing != "example":
         each = "each of " if len(single) > 1 else ""

@@ -11,6 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from dlstudio.compare.metrics import base_name, metric_of_rows
+from dlstudio.data.values import as_array
+from dlstudio.errors import DLStudioError
 
 __all__ = ["Answers", "Metric", "resampled"]
 
@@ -41,7 +43,7 @@ def resampled(metric: Metric, y_true: Array, given: Sequence[Answers], seed: int
     be called for each of them, as many as take some seconds, 50 at least. NaN where a draw has no such metric.
 
     Raises:
-        DLStudioError: there is no metric of that name.
+        DLStudioError: there is no metric of that name, or a function returns no number.
     """
     generator, n = np.random.default_rng(seed), len(y_true)
     most = N_DRAWS[0] if n <= MANY else 500
@@ -69,8 +71,16 @@ def resampled(metric: Metric, y_true: Array, given: Sequence[Answers], seed: int
 def _measured(metric: Metric, y_true: Array, answers: Answers, rows: Any) -> float:
     score = None if answers.y_score is None else answers.y_score[rows]
     if callable(metric):
-        return float(metric(y_true[rows], answers.y_pred[rows] if score is None else score))
+        return _number(metric(y_true[rows], answers.y_pred[rows] if score is None else score))
     return metric_of_rows(base_name(metric), y_true[rows], answers.y_pred[rows], score)
+
+
+def _number(found: Any) -> float:
+    found = as_array(found)
+    if found.ndim or found.dtype.kind not in "biuf":
+        got = f"an array of shape {found.shape}" if found.ndim else f"{found.item()!r:.80}"
+        raise DLStudioError("one number from the function that is the metric", got, "Return for instance the mean.")
+    return float(found)
 
 
 def _by_cells(

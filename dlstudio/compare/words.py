@@ -11,7 +11,9 @@ from dlstudio.repetitions import BETTER, EQUIVALENT, NOT_ENOUGH, WORSE
 from dlstudio.results import Finding
 from dlstudio.wording import listed, p_words
 
-__all__ = ["findings_of", "listed", "number", "p_words", "sentence_of", "summary_of"]
+__all__ = [
+    "findings_of", "is_shown", "listed", "noun", "number", "p_words", "sentence_of", "summary_of", "without_scatter"
+]  # fmt: skip
 
 FEW = 4
 MOST_SENTENCES = 10
@@ -25,6 +27,11 @@ def number(value: float) -> str:
         ('0.7832', '1.235e+04')
     """
     return "unknown" if math.isnan(value) else f"{value:.4g}"
+
+
+def is_shown(pair: Pair, level: float) -> bool:
+    """Return whether a pair is shown to differ at all, be it by too little to matter."""
+    return pair.p_adjusted <= 1 - level and pair.difference != 0
 
 
 def sentence_of(pair: Pair, comparison: Compared, n_tested: int, least: float = 0.0) -> str:
@@ -55,10 +62,10 @@ def sentence_of(pair: Pair, comparison: Compared, n_tested: int, least: float = 
         return f"{a} is {pair.verdict} than {b}: {rests}."
     if pair.verdict == EQUIVALENT:
         small = f"{a} and {b} are equivalent: they differ by less than {within}, {rests}."
-        if pair.p_adjusted <= 1 - c.level:
+        if is_shown(pair, c.level):
             small += " A difference is shown, but it is too small to matter."
         return small
-    more = _constant(pair, c) or _more(pair, unit, margin)
+    more = without_scatter(pair, c) or _more(pair, unit, margin)
     if pair.verdict == NOT_ENOUGH:
         said = f"Not enough data to tell {a} from {b}: {rests}.{more}"
     else:
@@ -76,8 +83,8 @@ def _basis(pair: Pair, unit: str) -> str:
     return f"{pair.test}, {pair.n} and {pair.n_reference} {unit}"
 
 
-def _constant(pair: Pair, comparison: Compared) -> str:
-    """That neither variant's values vary with the seed, as then more seeds are no help."""
+def without_scatter(pair: Pair, comparison: Compared) -> str:
+    """Say that neither variant's values vary with the seed, as then more seeds are no help; "" where they do."""
     both = [comparison[name] for name in (pair.variant, pair.reference)]
     if comparison.pairing == "example" or any(one.n < 2 or len(set(one.values)) > 1 for one in both):
         return ""
@@ -90,8 +97,8 @@ def _more(pair: Pair, unit: str, margin: float | None) -> str:
     least = min(pair.n, pair.n_reference)
     if pair.n_needed is None:
         if math.isnan(pair.p_value) and least < 2:
-            return f" At least {2 - least} more {_noun(2 - least, unit)} of each would be needed to judge at all."
-        if pair.difference == 0 and (margin is None or unit == "rows"):
+            return f" At least {2 - least} more {noun(2 - least, unit)} of each would be needed to judge at all."
+        if math.isnan(pair.p_value) or (pair.difference == 0 and (margin is None or unit == "rows")):
             return ""
         most = "100 seeds of each" if unit == "seeds" else "10 million rows"
         return f" More than {most} would be needed to show {size}."
@@ -99,10 +106,11 @@ def _more(pair: Pair, unit: str, margin: float | None) -> str:
     if missing <= 0:
         return f" There are enough {unit} to show {size} four times in five; this time it is not shown."
     of_each = " of each" if unit == "seeds" else ""
-    return f" About {missing:,} more {_noun(missing, unit)}{of_each} would be needed to show {size}."
+    return f" About {missing:,} more {noun(missing, unit)}{of_each} would be needed to show {size}."
 
 
-def _noun(n: int, unit: str) -> str:
+def noun(n: int, unit: str) -> str:
+    """Return what is counted, such as ``"seeds"``, as its number wants it."""
     return unit.removesuffix("s") if n == 1 else unit
 
 
@@ -128,6 +136,7 @@ def findings_of(comparison: Compared, n_pairs: int, notes: Sequence[str] = ()) -
             remedy="Train the variants with these seeds, so that every pair can be compared seed by seed.",
         )  # fmt: skip
     if comparison.left_out:
+        records = comparison.run_records
         reasons: dict[str, list[str]] = {}
         for name, why in comparison.left_out:
             reasons.setdefault(why, []).append(name)
@@ -141,9 +150,10 @@ def findings_of(comparison: Compared, n_pairs: int, notes: Sequence[str] = ()) -
                 "See whether runs fail or miss the metric more often for one variant than for another: then what is"
                 " left flatters it."
             )
+        unit = "runs" if not records or any(one["key"] for one in records) else "values"
         yield Finding(
             code="DLS504", severity="warning",
-            sentence=f"{n:,} {'run was' if n == 1 else 'runs were'} left out: {said}.",
+            sentence=f"{n:,} {noun(n, unit)} {'was' if n == 1 else 'were'} left out: {said}.",
             evidence={why: names for why, names in reasons.items()},
             remedy=remedy,
         )  # fmt: skip

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from dlstudio.data.values import as_array
 from dlstudio.errors import DLStudioError, unknown_name
 
 if TYPE_CHECKING:
@@ -28,7 +29,8 @@ def clusters_of(
         read_frame: gives the raw rows of a run, or None for arrays; called for a name only.
 
     Raises:
-        DLStudioError: a name is unknown, lengths differ, a label is missing, or there are fewer than two clusters.
+        DLStudioError: a name is unknown, lengths differ, a label is missing or no plain value, or there are fewer than
+            two clusters.
 
     Example:
         >>> clusters_of(["ann", "bob", "ann"], 3, [0, 1, 2])
@@ -43,13 +45,17 @@ def clusters_of(
         if frame is None or given not in frame.columns:
             raise unknown_name("column of clusters", given, () if frame is None else map(str, frame.columns))
         given = frame[given]
-    labels = np.asarray(given)
+    labels = as_array(given)
     if labels.ndim != 1:
         raise DLStudioError(f"a cluster for each of the {n:,} rows", f"shape {labels.shape}", "Pass one label per row.")
     values = pd.Series(labels)
     if len(values) != n:
         raise DLStudioError(f"a cluster for each of the {n:,} rows", f"{len(values):,}", "Pass one label per row.")
-    codes, names = pd.factorize(values.iloc[kept])
+    try:
+        codes, names = pd.factorize(values.iloc[kept])
+    except TypeError as error:
+        remedy = "Pass one label per row: a number or text."
+        raise DLStudioError("labels of clusters that can be told apart", str(error), remedy) from error
     if (codes < 0).any():
         got = f"{int((codes < 0).sum()):,} missing"
         raise DLStudioError("a cluster for every row", got, "Give rows on their own a label of their own.")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from dlstudio.data.values import as_array
 from dlstudio.errors import DLStudioError, unknown_name
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AND", "MISSING", "MOST_GROUPS", "coded", "columns_of", "few_enough", "group_names", "name_of", "series_of",
-    "written",
+    "written", "written_alike",
 ]  # fmt: skip
 
 AND = " × "
@@ -88,6 +89,28 @@ def coded(name: str, column: Any) -> tuple[npt.NDArray[np.int32], tuple[str, ...
     few_enough(name, len(names), len(series), ranges=kind in ("integer", "floating", "mixed-integer-float"))
     place = np.array([*(places[text] for text in shown), len(names) - 1], dtype=np.int32)  # -1 is the last one
     return place[codes], tuple(names)
+
+
+def written_alike(column: Any) -> dict[str, tuple[str, ...]]:
+    """Return the groups of a column that join values which Python tells apart, each with these values.
+
+    Example:
+        >>> written_alike([1, "1", 1.0, "a"])
+        {'1': ('1', "'1'")}
+    """
+    import pandas as pd
+
+    series = series_of(column).dropna()
+    if pd.api.types.is_numeric_dtype(series.dtype):
+        return {}
+    values = pd.Series(series.unique()) if isinstance(series.dtype, pd.CategoricalDtype) else series
+    text = np.array([isinstance(value, str) for value in values], dtype=np.bool_)
+    found: dict[str, list[str]] = {}
+    for name in values[~text].map(name_of).unique():
+        found[name] = [name]
+    for value in values[text].unique():
+        found.setdefault(name_of(value), []).append(repr(str(value)))
+    return {name: tuple(shown) for name, shown in found.items() if len(shown) > 1}
 
 
 def group_names(given: Any, n: int, frame: pd.DataFrame | None = None) -> tuple[str, npt.NDArray[np.str_]]:
@@ -178,7 +201,7 @@ def _values(given: Any) -> Any:
 
     if isinstance(given, (pd.Series, pd.Index, pd.api.extensions.ExtensionArray)):
         return given if isinstance(given, pd.Series) else pd.Series(given)
-    return np.asarray(given) if hasattr(given, "__array__") else np.asarray(given, dtype=object)  # ["a", nan] stays so
+    return as_array(given, None if hasattr(given, "__array__") else object)  # ["a", nan] stays so
 
 
 def few_enough(name: str, n_groups: int, n_rows: int, *, ranges: bool) -> None:

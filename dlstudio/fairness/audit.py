@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dlstudio.data.clusters import clusters_of
-from dlstudio.data.groups import columns_of, name_of
+from dlstudio.data.groups import columns_of, name_of, written_alike
+from dlstudio.data.values import as_array, in_one_order
 from dlstudio.errors import DLStudioError, unknown_name
 from dlstudio.fairness import by_group, gaps
 from dlstudio.fairness.clusters import Clusters
@@ -71,6 +72,9 @@ def audit_fairness(
     `dlstudio.assess_calibration` looks closer. Of a regression only mean absolute errors have a ratio: mean errors have
     either sign, and mean predictions no natural zero.
 
+    pandas objects that all have the same labels (index) are put in the order of the first of them; arrays, lists and
+    tensors go by position.
+
     Args:
         y_true: the targets (n,), or a run, whose stored predictions are taken. Text, booleans and whole numbers, also
             those stored as floats, are classes, at most 20 of them without scores; numbers with a fraction are
@@ -105,8 +109,8 @@ def audit_fairness(
         ``results/fairness.json``.
 
     Raises:
-        DLStudioError: lengths differ, labels, scores or sensitive columns are not as they have to be, or a run has no
-            stored predictions.
+        DLStudioError: lengths or row labels differ, classes, scores or sensitive columns are not as they have to be, or
+            a run has no stored predictions.
 
     Example:
         >>> a = dls.audit_fairness(y_true, y_pred, sensitive_features=frame[["race"]])
@@ -125,6 +129,10 @@ def audit_fairness(
         y_true, y_pred, y_score = predicted.y_true, predicted.y_pred, predicted.y_score
         positive, y_score = _class_of_run(predicted, positive, y_score)
         y_score = y_score if predicted.scores_are_probabilities else None
+    else:
+        y_true, y_pred, y_score, sensitive_features, clusters = in_one_order(
+            y_true=y_true, y_pred=y_pred, y_score=y_score, sensitive_features=sensitive_features, clusters=clusters
+        )
     _check(level, threshold, threshold_ratio, resolution, min_denominator, n_resamples, seed, intersections)
     ranges = mapping("bins", {} if bins is None else bins, "Try bins={'age': 5}.")
     subject = read_arrays(
@@ -136,7 +144,8 @@ def audit_fairness(
         names=() if predicted is None else predicted.class_names,
     )
     n_given = len(subject.kept) + sum(subject.dropped.values())
-    singles = _singles(sensitive_features, predicted, n_given, subject.kept, ranges)
+    columns = _columns(sensitive_features, predicted, n_given, subject.kept, ranges)
+    singles = [grouped(name, column, ranges.get(name)) for name, column in columns.items()]
     together = _clusters(clusters, predicted, n_given, subject.kept, n_resamples, seed)
     work = Tables(
         subject=subject, clusters=together, level=level, min_denominator=min_denominator, n_draws=n_resamples, seed=seed
@@ -186,7 +195,8 @@ def audit_fairness(
     )  # fmt: skip
     mixed = [one.feature for one in singles if together is not None and together.groups(one.codes) is None]
     ranks = predicted is not None and not predicted.scores_are_probabilities
-    findings = tuple(findings_of(audit, mixed, ranks))
+    alike = {name: found for name, column in columns.items() if name not in ranges and (found := written_alike(column))}
+    findings = tuple(findings_of(audit, mixed, ranks, alike))
     return keep(dataclasses.replace(audit, findings=findings, wall_s=time.perf_counter() - started), "fairness")
 
 
@@ -231,7 +241,8 @@ def _check(
         )
 
 
-def _singles(given: Any, predicted: Predicted | None, n: int, kept: Any, bins: Mapping[str, Any]) -> list[Groups]:
+def _columns(given: Any, predicted: Predicted | None, n: int, kept: Any, bins: Mapping[str, Any]) -> dict[str, Any]:
+    """The sensitive columns, of the rows that are audited."""
     frame = None if predicted is None else predicted.frame
     if given is None and predicted is not None:
         given = list(predicted.sensitive)
@@ -245,10 +256,10 @@ def _singles(given: Any, predicted: Predicted | None, n: int, kept: Any, bins: M
     for name in bins:
         if name not in columns:
             raise unknown_name("column of bins", name, columns)
-    return [
-        grouped(name, column.iloc[kept] if hasattr(column, "iloc") else np.asarray(column)[kept], bins.get(name))
+    return {
+        name: column.iloc[kept] if hasattr(column, "iloc") else np.asarray(column)[kept]
         for name, column in columns.items()
-    ]
+    }
 
 
 def _clusters(given: Any, predicted: Predicted | None, n: int, kept: Any, n_draws: int, seed: int) -> Clusters | None:
@@ -281,7 +292,7 @@ def _options(clusters: Any, **given: Any) -> dict[str, Any]:
     import pandas as pd
 
     if clusters is not None and not isinstance(clusters, str):
-        clusters = pd.factorize(pd.Series(np.asarray(clusters)))[0].astype(np.int64)
+        clusters = pd.factorize(pd.Series(as_array(clusters)))[0].astype(np.int64)
     return {"clusters": clusters, **{name: _plain(value) for name, value in given.items()}}
 
 

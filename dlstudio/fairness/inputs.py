@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dlstudio.data.tasks import sum_to_one, task_of
+from dlstudio.data.values import as_array
 from dlstudio.errors import DLStudioError, unknown_name
 
 __all__ = ["Outcome", "Subject", "read_arrays"]
@@ -176,13 +177,13 @@ def read_arrays(
 
 def _scores(given: Any) -> npt.NDArray[np.float64]:
     try:
-        return np.asarray(given, dtype=np.float64)
+        return as_array(given, np.float64)
     except (TypeError, ValueError) as error:
         raise DLStudioError("numbers as y_score", str(error)[:80], "Pass predicted probabilities.") from error
 
 
 def _column(name: str, values: Any) -> Array:
-    array = np.asarray(values)
+    array = as_array(values)
     if array.dtype.kind in "US" and not hasattr(values, "dtype"):
         array = np.asarray(values, dtype=object)  # NaN is no text
     if array.ndim == 2 and array.shape[1] == 1:
@@ -222,7 +223,9 @@ def _plain(values: Array) -> Array:
 
 def _whole(labels: Array) -> Array:
     """Whole numbers as integers: a missing value beside them had made them floats."""
-    return labels.astype(np.int64) if labels.dtype.kind == "f" and (np.abs(labels) < LARGE).all() else labels
+    if labels.dtype.kind != "f" or not (np.abs(labels.astype(np.float64)) < LARGE).all():  # float16 ends before LARGE
+        return labels
+    return labels.astype(np.int64)
 
 
 def _of_one_kind(true: Array, pred: Array) -> tuple[Array, Array]:

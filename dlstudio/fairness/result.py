@@ -47,7 +47,7 @@ class FairnessAudit(Result, schema=3):
             ``audit_fairness(run, sensitive_features=..., **audit.options)`` audits in the same way again. Clusters are
             the name of a run's column, or int64 (rows given,) the number of each row's.
         dropped: why rows were left out, and how many.
-        findings: what follows, codes DLS301 to DLS309.
+        findings: what follows, codes DLS301 to DLS310.
         run, data, split: the run's key, its data and part; empty for arrays.
         wall_s: seconds it took.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from dlstudio.data.groups import AND
@@ -46,13 +46,19 @@ MOST_INTERSECTIONS, MOST_NAMES = 3, 6
 CAUSES = "Look at the rows behind it (rows_of) and at intersections: a gap does not say where it comes from."
 
 
-def findings_of(audit: FairnessAudit, mixed: Sequence[str] = (), ranks: bool = False) -> Iterator[Finding]:
+def findings_of(
+    audit: FairnessAudit,
+    mixed: Sequence[str] = (),
+    ranks: bool = False,
+    alike: Mapping[str, Mapping[str, Sequence[str]]] | None = None,
+) -> Iterator[Finding]:
     """Yield what follows from an audit, gaps that are shown first.
 
     Args:
         audit: without findings.
         mixed: columns in which some cluster has rows of several groups.
         ranks: whether the scores were left out, as they only rank rows.
+        alike: by column, groups that join different values which are written alike, with these values.
     """
     metrics = {(r["sensitive_feature"], r["outcome"], r["group"], r["metric"]): r for r in records(audit.groups_table)}
     pairs = list(records(audit.gaps_table))
@@ -72,6 +78,15 @@ def findings_of(audit: FairnessAudit, mixed: Sequence[str] = (), ranks: bool = F
             sentence=f"{sum(audit.dropped.values()):,} rows were left out: {why}. {len(audit):,} were assessed.",
             evidence=dict(audit.dropped),
             remedy="See whether they are missing more often in some groups than in others.",
+        )
+    for feature, groups in (alike or {}).items():
+        joined = [f"{listed(values, MOST_NAMES)} are the group {name}" for name, values in groups.items()]
+        yield Finding(
+            code="DLS310",
+            severity="warning",
+            sentence=f"Different values of {feature} that are written alike were taken as one group: {listed(joined)}.",
+            evidence={"sensitive_feature": feature, "groups": {name: list(values) for name, values in groups.items()}},
+            remedy="Rename one of them if they are different groups.",
         )
     yield from _intersections(audit)
     if mixed:

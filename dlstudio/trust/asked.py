@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from dlstudio.data.values import off_torch
+
 __all__ = ["asked"]
 
 
@@ -31,8 +33,7 @@ def _plain(given: Any) -> Any:
         return given
     if isinstance(given, (list, tuple)):
         return [_plain(each) for each in given]
-    if hasattr(given, "requires_grad"):
-        given = given.numpy(force=True)
+    given = off_torch(given)
     if hasattr(given, "columns"):  # a table
         return {str(name): _plain(given[name]) for name in given.columns}
     if hasattr(given, "to_numpy") or isinstance(given, np.ndarray):

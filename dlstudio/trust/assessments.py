@@ -10,7 +10,7 @@ from dlstudio.errors import DLStudioError
 from dlstudio.runs.kept import kept
 from dlstudio.runs.run import Run
 from dlstudio.training.predicted import predictions_of
-from dlstudio.trust import calibration_result, label_result, robustness_result, slice_result
+from dlstudio.trust import calibration_result, label_result, robustness_words, slice_result
 from dlstudio.trust.calibration_result import CalibrationResult
 from dlstudio.trust.evaluation_result import Evaluation
 from dlstudio.trust.label_result import LabelErrors
@@ -149,7 +149,7 @@ ASSESSMENTS = (
         " blurred or missing.",
         button="Assess robustness",
         kind=RobustnessResult,
-        words=robustness_result.describe,
+        words=robustness_words.describe,
         answer=_attacked,
     ),
     Assessment(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from dlstudio.data.values import off_torch
 from dlstudio.errors import DLStudioError, unknown_name
 from dlstudio.limits import level_of_confidence, whole_number
 from dlstudio.runs.kept import keep
@@ -92,6 +93,7 @@ def find_label_errors(
             )
         codes, names, probability, rows, frame, images, about = _of_run(data, part, n_folds, seed, progress)
     else:
+        data, y_prob, features = off_torch(data), off_torch(y_prob), off_torch(features)
         if y_prob is None and features is None:
             raise DLStudioError("y_prob or features", "neither", "Pass features= to have probabilities made of them.")
         for given, what in ((y_prob, "y_prob"), (features, "features")):
@@ -108,12 +110,14 @@ def find_label_errors(
         if y_prob is not None:
             probability, about["method"] = _checked(y_prob, len(names)), GIVEN
         else:
-            probability = by_regression(features, codes, n_folds, seed)
+            probability = None
             about["method"] = f"logistic regression, each of {n_folds} folds predicted from the others"
     rows = np.arange(len(codes)) if rows is None else rows
     known = np.flatnonzero(codes >= 0)
     if len(np.unique(codes[known])) < 2:
         raise DLStudioError("labels of two classes or more", f"{len(np.unique(codes[known]))}", "Check the labels.")
+    if probability is None:
+        probability = by_regression(features, codes, n_folds, seed)
     given, likely = codes[known], probability[known]
     flagged, quality = _flagged(given, likely)
     order = np.lexsort((quality, ~flagged))

@@ -14,7 +14,8 @@ from dlstudio.errors import DLStudioError, unknown_name
 from dlstudio.limits import level_of_confidence, named, whole_number
 from dlstudio.runs.kept import keep
 from dlstudio.trust.asked import asked
-from dlstudio.trust.robustness_result import RobustnessResult, curve, findings_of
+from dlstudio.trust.robustness_result import RobustnessResult, curve
+from dlstudio.trust.robustness_words import findings_of
 
 if TYPE_CHECKING:
     import torch

@@ -11,8 +11,10 @@ import numpy.typing as npt
 
 from dlstudio.data.groups import coded, columns_of
 from dlstudio.data.tasks import OFF_ONE, sum_to_one, task_of
+from dlstudio.data.values import off_torch
 from dlstudio.errors import DLStudioError
 from dlstudio.runs.run import Run
+from dlstudio.trust.given import small_enough
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -104,6 +106,8 @@ def read_scored(
     if task == "regression":
         if "y_score" in given:
             raise DLStudioError("y_pred of a regression", "y_score", "Pass the predicted values as y_pred=.")
+        for name, value in given.items():
+            small_enough(name, value)
         return Scored(task=task, y_true=given["y_true"], y_pred=given["y_pred"], y_score=None, kept=kept)
     labels = {name: _classes(name, given[name]) for name in ("y_true", "y_pred") if name in given}
     n_classes = 2 if task == "binary" else 1 + max(int(value.max()) for value in labels.values())
@@ -186,12 +190,13 @@ def _of_run(run: Run | str, y_pred: Any, y_score: Any, split: str) -> Scored:
 
 def _array(name: str, value: Any) -> Array:
     try:
-        found = np.asarray(value.numpy(force=True) if hasattr(value, "requires_grad") else value)
-        found = found.astype(np.float64)
+        found = np.asarray(off_torch(value)).astype(np.float64)
     except (TypeError, ValueError) as error:
         raise DLStudioError(
             f"numbers in {name}", f"{type(value).__name__} ({str(error)[:80]})",
-            "Turn labels into 0, 1, … first, for instance (y == 'yes').astype(int).",
+            "Pass probabilities: the softmax or the sigmoid of the logits."
+            if name == "y_score"
+            else "Turn labels into 0, 1, … first, for instance (y == 'yes').astype(int).",
         ) from error  # fmt: skip
     if found.ndim == 2 and found.shape[1] == 1:
         found = found[:, 0]
@@ -209,6 +214,9 @@ def _classes(name: str, values: Array) -> npt.NDArray[np.int64]:
             f"{values[values < 0][0]:g}",
             "Turn labels into 0, 1, … first; for amounts pass task='regression'.",
         )
+    if values.max() >= 2.0**63:  # which no whole number of numpy reaches
+        got = f"class {values.max():g} in {name}"
+        raise DLStudioError(f"at most {MAX_CLASSES:,} classes", got, "Pass task='regression' for amounts.")
     return values.astype(np.int64)
 
 

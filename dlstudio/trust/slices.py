@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dlstudio.data.values import off_torch
 from dlstudio.errors import DLStudioError
 from dlstudio.limits import level_of_confidence, number_within, whole_number
 from dlstudio.runs.kept import keep
 from dlstudio.runs.run import Run, open_run
 from dlstudio.trust.asked import asked
 from dlstudio.trust.embeddings import embeddings_of
+from dlstudio.trust.given import small_enough
 from dlstudio.trust.slice_evidence import Floats, Ints
 from dlstudio.trust.slice_result import RATE, SliceResult, findings_of
 from dlstudio.trust.slice_search import Search
@@ -109,7 +111,7 @@ def find_slices(
     elif columns is not None:
         raise DLStudioError("rows with named columns", f"columns={columns!r} without any", "Pass a DataFrame.")
     if given.points is not None:
-        points = np.asarray(given.points)
+        points = np.asarray(off_torch(given.points))
         if points.ndim < 2 or points.dtype.kind not in "biuf":
             got = f"{points.dtype} of shape {points.shape}"
             raise DLStudioError("embeddings of numbers, of shape (n, d)", got, "Pass for instance a layer's outputs.")
@@ -272,6 +274,7 @@ def _losses(y_true: Any, y_pred: Any, loss: Any, regression: bool | None = None)
     if np.isinf(found).any():
         n = int(np.isinf(found).sum())
         raise DLStudioError("finite losses", f"{n:,} infinite ones", "Clip them, or pass NaN to leave rows out.")
+    small_enough("losses", found)
     if not (~np.isnan(found)).any():
         raise DLStudioError("rows with a loss", "none", "Check y_true, y_pred or loss for missing values.")
     return found, measure
@@ -280,7 +283,7 @@ def _losses(y_true: Any, y_pred: Any, loss: Any, regression: bool | None = None)
 def _one_a_row(name: str, given: Any) -> pd.Series[Any]:
     import pandas as pd
 
-    values = np.asarray(given)
+    values = np.asarray(off_torch(given))
     if values.ndim != 1:
         raise DLStudioError(f"{name} of shape (n,)", f"shape {values.shape}", "Pass one value a row.")
     return pd.Series(values)

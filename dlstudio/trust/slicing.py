@@ -108,6 +108,9 @@ def _cut(name: str, column: pd.Series[Any], bins: int, min_rows: int) -> Cut | s
 
     missing = column.isna().to_numpy()
     known = column[~missing]
+    mixed = pd.api.types.infer_dtype(known) in ("mixed", "mixed-integer")
+    if mixed:  # named before they are compared: lists cannot be, and to Python True is 1
+        known = known.map(name_of)
     kind = known.dtype.kind if isinstance(known.dtype, np.dtype) else ""
     numeric = pd.api.types.is_numeric_dtype(known) and not pd.api.types.is_bool_dtype(known) and kind != "c"
     if kind in "mM" and kind:
@@ -125,13 +128,12 @@ def _cut(name: str, column: pd.Series[Any], bins: int, min_rows: int) -> Cut | s
         middle = [f"{low} < {name} ≤ {high}" for low, high in itertools.pairwise(ends)]
         labels = (f"{name} ≤ {ends[0]}", *middle, f"{name} > {ends[-1]}") if ends else (f"{name} is known",)
     else:
-        try:
-            codes[~missing], kinds = pd.factorize(known, sort=numeric)
-        except TypeError:
-            return f"values of a kind that cannot be compared ({type(known.iloc[0]).__name__})"
+        found, kinds = pd.factorize(known, sort=numeric)
         if len(kinds) > MOST_VALUES:
             return f"{len(kinds):,} different values"
-        labels = tuple(f"{name} = {name_of(value)}" for value in kinds)
+        each = [f"{name} = {value if mixed else name_of(value)}" for value in kinds]
+        labels = tuple(dict.fromkeys(each))
+        codes[~missing] = np.array([labels.index(label) for label in each], dtype=np.int64)[found]
     codes[missing] = len(labels)
     return _without_rare(name, codes, (*labels, f"{name} is missing"), min_rows)
 

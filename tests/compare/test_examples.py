@@ -7,8 +7,10 @@ import math
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.stats
+import torch
 from sklearn import metrics
 
 import dlstudio as dls
@@ -181,7 +183,7 @@ Y = np.array([0, 1, 1, 0])
     ({"A": Y}, Y[:, None], {}, "y_true of shape"),
     ({"A": ["a", "b", "b", "a"]}, Y, {}, "both as text"),
     ({"A": Y}, Y, {"metric": "acuracy"}, "'accuracy'"),
-    ({"A": Y}, Y, {"metric": "auc"}, "metric of rows"),
+    ({"A": Y}, Y, {"metric": "auc"}, "probabilities of A for auc"),
     ({"A": [0.1, 0.4, 0.2, 0.3]}, np.array([0, 1, 2, 0]), {}, "3 classes"),
     ({"A": np.full((4, 2), 0.5)}, np.array([0, 1, 2, 0]), {}, "2 columns for 0, 1, 2"),
     ({"A": np.full((4, 3), 0.3)}, np.array([1, 2, 3, 1]), {}, "3 columns for 1, 2, 3"),
@@ -190,6 +192,20 @@ Y = np.array([0, 1, 1, 0])
     ({"A": np.full((4, 3), 0.3), "B": np.full((4, 2), 0.5)}, Y, {}, "2 or 3 columns"),
     ({"A": np.full((4, 3), 0.3), "B": [0, 1, 5, 0]}, Y, {"metric": "accuracy"}, "3 columns for 0, 1, 5"),
     ({"A": [0.1, 2.2, 0.3, 1.4]}, Y, {}, "name a metric such as 'mae'"),
+    ({"A": np.full((4, 3), 0.3)}, np.array([0, 1, 2, 0]), {"metric": "brier"}, "sum to 1 in a row of 'A', but got 0.9"),
+    ({"A": np.full((4, 2), 0.4)}, Y, {"metric": "log_loss"}, "sum to 1 in a row of 'A', but got 0.8"),
+    ({"A": np.array([[2.0, -1.0], [0.5, 1.0], [0.0, 0.0], [1.0, 0.0]])}, Y, {"metric": "auc"}, "probabilities of 'A'"),
+    ({"A": Y}, Y, {"metric": lambda y, p: y == p, "direction": "max"}, r"one number .* array of shape \(4,\)"),
+    ({"A": Y}, Y, {"metric": lambda y, p: None, "direction": "max"}, "one number .* got None"),
+    ({"A": Y}, Y, {"metric": lambda y, p: "0.5", "direction": "max"}, "one number .* got '0.5'"),
+    ({"A": Y}, Y, {"metric": lambda y, p: 1 + 1j, "direction": "max"}, "one number"),
+    ({"A": Y + 0j}, Y, {}, "real numbers in 'A'"),
+    ({"A": Y / 2}, Y + 1j, {}, "real numbers in y_true"),
+    ({"A": torch.tensor([0.1 + 1j, 0, 1, 1])}, Y, {}, "real numbers in 'A'"),
+    ({"A": pd.Series(Y, index=list("abcx"))}, pd.Series(Y, index=list("abcd")), {}, "not have, such as x"),
+    ({"A": pd.Series(Y, index=list("abca"))}, pd.Series(Y, index=list("aabc")), {}, "labels that repeat"),
+    ({"A": pd.Series(Y)}, pd.Series(Y, index=[3, 1, 0, 2]), {}, "row numbers in another order"),
+    ({"A": pd.Series(Y, index=list("abcd")), "B": pd.Series(Y, index=list("bacd"))}, Y, {}, "y_true has no labels"),
 ])  # fmt: skip
 def test_what_cannot_be_compared_is_refused(
     what: object, y_true: object, options: dict[str, object], complaint: str

@@ -122,6 +122,7 @@ def test_looking_early_costs_rows_and_that_is_said():
 def test_numbers_of_numpy_are_numbers():
     plain = plan_ab_test(baseline=0.25, n=5000, power=0.75)
     assert plan_ab_test(baseline=np.float32(0.25), n=np.int64(5000), power=np.float32(0.75)) == plain
+    assert plan_ab_test(baseline=0.25, n=5000, power=0.75, two_sided=np.True_) == plain
     once = monitor_ab_test(10, 100, 30, 100, n_expected=5000, margin=0.25)
     assert monitor_ab_test(10, 100, 30, 100, n_expected=np.int64(5000), margin=np.float32(0.25)) == once
 
@@ -155,6 +156,8 @@ def test_words_and_round_trip(tmp_path):
         ({"baseline": 0.5, "n": 1}, "2 rows"),
         ({"baseline": 0.5, "n": 2}, "rows enough"),
         ({"baseline": 0.5, "effect": 1e-7}, "too small"),
+        ({"baseline": 0.1, "effect": 0.1, "two_sided": "no"}, "two_sided as True or False, but got 'no'"),
+        ({"baseline": 0.1, "effect": 0.1, "two_sided": None}, "two_sided as True or False"),
     ],
 )
 def test_what_cannot_be_planned_is_said(options, words):

@@ -110,3 +110,55 @@ def test_wins_that_go_round_in_a_circle_are_called_so() -> None:
     assert sorted(found.decided) == [("A", "B"), ("B", "C"), ("C", "A")] and found.best is None
     r = found.recommend()
     assert not r.is_shown and set(r.undecided) | {r.variant} == set("ABC") and "beat each other in turn" in r.sentence
+
+
+def test_constraints_are_named_only_where_there_are_some(three: Comparison) -> None:
+    alone = dls.compare({"A": A, "B": [math.nan]}, metric="auc")
+    assert alone.recommend().sentence == "Ship A: it is the only variant that was measured."
+    none = dls.compare({"A": [math.nan], "B": [math.inf]}, metric="auc").recommend()
+    assert none.variant is None and "constraint" not in none.sentence and "auc was measured of none" in none.sentence
+    assert not any("limit" in said for said in none.would_change)
+    assert dls.compare({"A": A}, metric="auc").recommend().sentence == "Ship A: it is the only variant."
+    only = costing(three, {"A": 9.0, "B": 9.0, "C": 1.0})
+    assert "only variant that meets the constraints" in only.recommend({"latency_ms": 5}).sentence
+    limited = only.recommend({"latency_ms": 0.5})
+    assert "none meets every constraint" in limited.sentence and "A wider limit" in limited.would_change[0]
+
+
+def test_a_difference_that_is_shown_is_not_called_chance() -> None:
+    b = [value + 0.003 + 0.0001 * (k % 3) for k, value in enumerate(A)]
+    c = dls.compare({"A": A, "B": b}, metric="auc", margin=0.02)
+    assert c.verdict("B", "A") == "equivalent" and "A difference is shown" in c.comparisons[0].sentence
+    said = c.recommend().sentence
+    assert "B has the best mean, which is shown, but by too little to matter" in said and "chance" not in said
+    turned = dls.compare({"B": b, "A": A}, metric="loss", margin=0.02).recommend().sentence
+    assert "A has the best mean, which is shown" in turned
+    equal = [value - 0.0005 * (-1) ** k for k, value in enumerate(b)]
+    among = dls.compare({"A": A, "B": b, "C": equal}, metric="auc", margin=0.02)
+    assert "which may be chance beside C" in among.recommend().sentence
+    priced = costing(among, {"A": 1.0, "B": 1.0, "C": 9.0}).recommend().sentence
+    assert "of these it has the best mean, which is shown" in priced and "chance" not in priced
+    unlike = dls.compare({"A": A, "B": [v + 0.0005 * (-1) ** k for k, v in enumerate(A)]}, metric="auc", margin=0.02)
+    assert unlike.comparisons[0].verdict == "equivalent" and "which may be chance" in unlike.recommend().sentence
+
+
+def test_no_more_seeds_are_asked_for_where_they_say_nothing() -> None:
+    c = dls.compare({"A": [0.8] * 6, "B": [0.8] * 6, "C": [0.9] * 6}, metric="auc")
+    changes = c.recommend().would_change
+    assert not any("would show" in said for said in changes) and any("is the seed used?" in said for said in changes)
+
+
+def test_one_more_seed_is_one() -> None:
+    c = dls.compare({"A": A[:4], "B": [0.85, 0.79, 0.86, 0.80]}, metric="auc")
+    one = dataclasses.replace(c, comparisons=(dataclasses.replace(c.comparisons[0], n_needed=5),))
+    assert any("About 1 more seed of" in said for said in one.recommend().would_change)
+    two = dataclasses.replace(c, comparisons=(dataclasses.replace(c.comparisons[0], n_needed=6),))
+    assert any("About 2 more seeds of" in said for said in two.recommend().would_change)
+
+
+@pytest.mark.parametrize("prefer", [3, ["latency_ms", None], [3], True])
+def test_what_is_preferred_are_names(three: Comparison, prefer: object) -> None:
+    with pytest.raises(DLStudioError, match="names of quantities to prefer"):
+        three.recommend(prefer=prefer)
+    with pytest.raises(DLStudioError, match="latency_ms"):
+        costing(three, dict.fromkeys("ABC", 1.0)).recommend(prefer="latency")

@@ -313,7 +313,7 @@ def test_scores_that_are_no_probabilities_are_not_compared(
     pair = [trained["one-lr"], trained["other-lr"]]
     assert dls.compare(pair, metric="test/accuracy", by="example").comparisons[0].test == "McNemar"
     for metric in ("test/auc", "test/log_loss"):
-        with pytest.raises(DLStudioError, match="metric of rows"):
+        with pytest.raises(DLStudioError, match="probabilities of one-lr and other-lr"):
             dls.compare(pair, metric=metric, by="example")
 
 

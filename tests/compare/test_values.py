@@ -6,8 +6,10 @@ import math
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.stats
+import torch
 
 import dlstudio as dls
 from dlstudio import results
@@ -208,6 +210,13 @@ def test_equal_variants_are_rarely_told_apart_through_the_whole_door() -> None:
     ({"A": A}, {"margin": "0.1"}, "margin above 0"),
     ({"A": A}, {"by": ["lr", "depth"]}, "one setting or tag"),
     ({"A": {1: 0.8, "1": 0.9}}, {}, "seeds of 'A' that differ"),
+    ({"A": pd.Series([0.8, 0.9], index=[3, 3]), "B": A}, {}, "seeds of 'A' that differ"),
+    ({"A": pd.Series([0.8, 0.9], index=[3, 4]), "B": A}, {}, "mixed"),
+    ({"A": np.array([0.8 + 1j, 0.9])}, {}, "numbers as the values of 'A'"),
+    ({"A": torch.tensor([0.8 + 1j, 0.9])}, {}, "numbers as the values of 'A'"),
+    ({"A": [0.8, 0.9 + 0j]}, {}, "numbers as the values of 'A'"),
+    ({"A": np.array([True, False])}, {}, "numbers as the values of 'A'"),
+    ({"A": torch.ones(3, 2)}, {}, "y_true"),
     ({"A": A}, {"metric": max}, "y_true"),
     (3, {}, "MLflow ids"),
     ([3], {}, "MLflow ids"),
@@ -254,3 +263,37 @@ def test_values_that_do_not_vary_with_the_seed_ask_for_no_more_seeds() -> None:
         assert "more seeds of each" not in pair.sentence
     pair = dls.compare({"A": [0.8] * 3, "B": [0.81, 0.8, 0.82]}, metric="accuracy").comparisons[0]
     assert "neither vary" not in pair.sentence
+
+
+def test_the_index_of_a_series_names_its_seeds() -> None:
+    a, b = pd.Series(A), pd.Series([value + 0.03 + 0.001 * k for k, value in enumerate(A)])
+    expected = dls.compare({"A": dict(a), "B": dict(b)}, metric="accuracy")
+    for moved in (b.sample(frac=1, random_state=0), b.iloc[::-1]):
+        c = dls.compare({"A": a, "B": moved}, metric="accuracy")
+        (pair,), (other,) = c.comparisons, expected.comparisons
+        assert c.pairing == "seed" and pair.difference == pytest.approx(other.difference)
+        assert (pair.low, pair.high, pair.p_value) == pytest.approx((other.low, other.high, other.p_value))
+        assert any("index of each Series was taken for the seeds" in finding.sentence for finding in c.findings)
+    few = dls.compare({"A": a.set_axis(list("abcdefg")), "B": {"a": 0.9, "g": 0.95}}, metric="accuracy")
+    assert few["B"].missing_seeds == ("b", "c", "d", "e", "f") and few.comparisons[0].n == 2
+    beside = dls.compare({"A": a, "B": {6: 0.9, 0: 0.95}}, metric="accuracy")
+    assert beside.comparisons[0].difference == pytest.approx((0.9 - A[6] + 0.95 - A[0]) / 2)
+
+
+def test_series_that_only_count_are_compared_by_place() -> None:
+    c = dls.compare({"A": pd.Series(A), "B": np.array(A) + 0.03}, metric="accuracy")
+    assert c["A"].seeds == tuple(range(7)) and any("place by place" in finding.sentence for finding in c.findings)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_tensors_of_any_precision_and_graph_are_values(dtype: torch.dtype) -> None:
+    values = torch.tensor(A, dtype=dtype).requires_grad_()
+    expected = tuple(values.detach().double().tolist())
+    for given in (values, list(values), dict(enumerate(values))):
+        assert dls.compare({"A": given}, metric="accuracy")["A"].values == expected
+
+
+def test_values_that_were_left_out_are_not_called_runs() -> None:
+    c = dls.compare({"A": [0.8, math.nan, math.inf], "B": [0.8, 0.7, 0.9]}, metric="accuracy")
+    (said,) = [finding.sentence for finding in c.findings if finding.code == "DLS504"]
+    assert said.startswith("2 values were left out")

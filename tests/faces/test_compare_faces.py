@@ -119,6 +119,20 @@ def test_a_comparison_is_the_same_on_all_faces(
     card.close()
 
 
+def test_a_report_says_what_was_counted(compared: Comparison, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 2, 40)
+    plain = dls.compare({"A": [0.80, 0.81, 0.83], "B": [0.84, 0.86, 0.85]}, metric="accuracy")
+    rows = dls.compare({"A": y, "B": 1 - y}, y_true=y)
+    counted = {"Runs": (compared, 9, "paired t"), "Values": (plain, 6, "paired t"), "Rows": (rows, 40, "McNemar")}
+    for unit, (c, n, test) in counted.items():
+        body, _ = read(reports.report("compare", comparison=c, out=tmp_path / f"{unit}.html"))
+        seen = re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", body))
+        assert f" {unit} {n} " in seen or f" {n} {unit} " in seen, seen[:1500]
+        assert ("trainings" in seen) == ("runs' own records" in seen) == (unit == "Runs")
+        assert f"Tests {test} " in seen and "[" not in seen.split("How it was compared")[1]
+
+
 def test_a_table_says_what_the_comparison_holds(compared: Comparison) -> None:
     rows = tables.variants(compared)
     assert [row[0] for row in rows.cells] == ["wide", "narrow"] and rows.cells[1][-1] == "4"

@@ -224,13 +224,25 @@ def test_the_page_audits_as_carefully_as_before(home: Path) -> None:
 
 def test_the_page_opens_for_audits_that_its_form_does_not_offer(home: Path) -> None:
     fresh = trained("audited widely", epochs=1)
-    columns = ["race", "sex", "married", "old", "white", "black", "hispan"]
+    columns = ["race", "sex", "married", "old", "white", "black", "hispan", "male"]
     wide = dls.audit_fairness(fresh, sensitive_features=columns, threshold=0.3, intersections=1)
     board = page_of("fairness", fresh.key)
     assert reviewed(wide).summary[0] in markup(board)
     press(board, "Audit")
     found = kept(fresh, "fairness", FairnessAudit)
-    assert found is not None and found.threshold == 0.3 and found.features == tuple(columns[:6])
+    assert found is not None and found.threshold == 0.3 and found.features == tuple(columns)
+
+
+def test_the_page_says_which_columns_an_audit_from_it_leaves_out(home: Path) -> None:
+    fresh = trained("audited with a column of one's own", epochs=1)
+    own = {"tenure": np.arange(len(predictions_of(fresh))) % 2, "male": predictions_of(fresh).frame["male"]}
+    dls.audit_fairness(fresh, sensitive_features=own, intersections=1)
+    board = page_of("fairness", fresh.key)
+    assert "The saved audit also compares groups by tenure, which the data of this run do not tell." in markup(board)
+    press(board, "Audit")
+    found = kept(fresh, "fairness", FairnessAudit)
+    assert found is not None and found.features == ("male",)
+    assert "also compares groups by" not in markup(board)
 
 
 def test_the_page_works_out_what_a_smaller_gap_costs(home: Path) -> None:

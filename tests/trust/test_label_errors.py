@@ -181,6 +181,8 @@ CHANCE = np.full((100, 2), 0.5)
         ({"data": ["no", "yse"] * 50, "y_prob": CHANCE, "class_names": ["no", "yes"]}, "Did you mean 'yes'"),
         ({"data": LABELS * 0, "y_prob": CHANCE}, "two classes or more"),
         ({"data": LABELS + 0.5, "y_prob": CHANCE}, "numbers with fractions"),
+        ({"data": LABELS * 0, "features": np.zeros((100, 2))}, "two classes or more"),
+        ({"data": np.full(100, np.nan), "features": np.zeros((100, 2))}, "two classes or more"),
         ({"data": [0] * 97 + [1] * 3, "features": np.zeros((100, 2))}, "a class of 3"),
         ({"data": LABELS, "y_prob": CHANCE, "part": "train"}, "part"),
         ({"data": LABELS, "y_prob": CHANCE, "n_folds": 1}, "n_folds of 2 or more"),

@@ -13,7 +13,8 @@ from dlstudio import results, stats
 from dlstudio.errors import DLStudioError
 from dlstudio.runs.kept import kept
 from dlstudio.trust.robustness import assess_robustness
-from dlstudio.trust.robustness_result import RobustnessResult, describe
+from dlstudio.trust.robustness_result import RobustnessResult
+from dlstudio.trust.robustness_words import describe
 from dlstudio.wording import percent
 
 EPSILONS = (0.01, 0.05, 0.2, 0.6)
@@ -369,6 +370,31 @@ def test_words_carry_number_interval_and_rows() -> None:
     assert any("Blur was left out" in sentence for sentence in words)
 
 
+def test_a_poor_model_that_noise_makes_better_gets_no_advice_and_hears_what_was_judged() -> None:
+    model, x = linear(), rows(1000)
+    poor, good = noisy_labels(model, x, 0.8), noisy_labels(model, x, 0.1)
+    for y, better in ((poor, True), (good, False)):
+        result = assess(model, x, y, attacks=(), corruptions={"noise": [10.0]})
+        one, told = result.curves["noise"], result.findings[0]
+        before, after = one.errors.T == 0
+        lost, n_right = (before & ~after).sum(), before.sum()
+        assert (after.sum() >= n_right) == better and one.verdict == "fragile"
+        assert f"{percent(lost / n_right)} (95 % interval" in told.sentence
+        assert f"of the {n_right:,} rows that were right are wrong" in told.sentence
+        assert f"accuracy is {percent(after.mean())}" in told.sentence
+        assert ("as many others or more are right instead" in told.sentence) == better
+        assert (told.remedy == "") == better and ("Train" in " ".join(describe(result))) != better
+        assert "costs more than a tenth of the right answers" in describe(result)[0]
+
+
+def test_rows_of_which_none_is_right_have_none_to_lose() -> None:
+    model, x = linear(), rows(50)
+    y = 1 - noisy_labels(model, x, 0)
+    result = assess(model, x, y, attacks=(), corruptions={"noise": [10.0]})
+    assert "no row was right that could be lost" in result.findings[0].sentence
+    assert result.verdict == "not enough data"
+
+
 def test_the_result_survives_a_file_and_its_frame_is_tidy(tmp_path) -> None:
     model, x = linear(), rows()
     y = noisy_labels(model, x)
@@ -380,13 +406,12 @@ def test_the_result_survives_a_file_and_its_frame_is_tidy(tmp_path) -> None:
     assert at["value"] == result.curves["pgd"].value[3] and at["n"] == 300 and at["metric"] == "accuracy"
 
 
-def test_time_that_is_over_leaves_the_first_rows() -> None:
-    import time
-
-    model = linear()
+def test_time_that_is_over_leaves_the_first_rows(monkeypatch) -> None:
+    model, now = linear(), [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
 
     def slow(z: torch.Tensor) -> torch.Tensor:
-        time.sleep(0.002)
+        now[0] += 0.002
         return model(z)
 
     x = rows(3000)

@@ -306,6 +306,30 @@ FRAME = people(100)
 ZEROS = np.zeros(100)
 
 
+def test_values_of_one_name_are_one_slice_and_cells_may_be_lists():
+    frame = pd.DataFrame(
+        {
+            "mixed": [1, "1", True, 2.0] * 50,
+            "listed": [[1, 2], [3], [3], None] * 50,
+            "same": [[0]] * 200,
+            "blank": ["missing", "", 7, None] * 50,
+            "kinds": pd.Categorical([1, "1", "b", "b"] * 50, categories=[1, "1", "b"]),
+        }
+    )
+    loss = np.random.default_rng(0).random(200)
+    result = find_slices(frame, loss=loss, depth=1, max_slices=100)
+    rows = {name: set(result.rows_of(name).tolist()) for name in result.slices}
+    own = {
+        "mixed = 1": (0, 1), "mixed = True": (2,), "mixed = 2": (3,),
+        "listed = [1, 2]": (0,), "listed = [3]": (1, 2), "listed is missing": (3,),
+        "blank = missing (group)": (0,), "blank = ''": (1,), "blank = 7": (2,), "blank is missing": (3,),
+        "kinds = 1": (0, 1), "kinds = b": (2, 3),
+    }  # fmt: skip
+    assert len(result.slices) == len(rows)
+    assert rows == {name: {row for row in range(200) if row % 4 in at} for name, at in own.items()}
+    assert result.skipped == {"same": "every row has the same value"}
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -317,6 +341,7 @@ ZEROS = np.zeros(100)
         ({"loss": np.where(np.arange(100) == 7, np.inf, 0)}, "finite losses, but got 1 infinite"),
         ({"loss": np.full(100, np.nan)}, "rows with a loss"),
         ({"loss": ["a"] * 100}, "a number for every row"),
+        ({"loss": np.linspace(0, 1e200, 100)}, "losses up to 1e.60 in size"),
         ({"loss": ZEROS, "columns": ["rce"]}, "Did you mean 'race'"),
         ({"loss": ZEROS, "columns": []}, "something to slice by"),
         ({"loss": ZEROS, "depth": 4}, "depth up to 3"),

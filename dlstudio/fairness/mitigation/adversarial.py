@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn import functional
 
 from dlstudio.data.groups import group_names
+from dlstudio.data.values import as_array, in_one_order
 from dlstudio.errors import DLStudioError, unknown_name
 from dlstudio.limits import bar, number_within, whole_number
 from dlstudio.results import Result
@@ -138,7 +139,8 @@ def train_adversarial(
 
     Args:
         model: returns logits (n, classes); with fresh weights, or with trained ones to go on from. It stays as it is.
-        inputs, targets: tensors of the training rows: what the model takes, and classes (n,).
+        inputs, targets: tensors or arrays of the training rows: what the model takes, and classes (n,), numbered from 0
+            as the model's outputs.
         sensitive_features: (n,) groups, or several columns, whose combinations are the groups.
         criterion: ``"demographic_parity_difference"``: the outputs shall not tell the group at all; or
             ``"equalized_odds_difference"``: no more than the true class does.
@@ -177,14 +179,17 @@ def train_adversarial(
     if not weights:
         raise DLStudioError("a model with weights to train", "none that requires a gradient", "Unfreeze some.")
     device = weights[0].device
-    x = inputs if isinstance(inputs, torch.Tensor) else torch.as_tensor(np.asarray(inputs))
+    if not isinstance(targets, torch.Tensor):
+        inputs, targets, sensitive_features = in_one_order(
+            inputs=inputs, targets=targets, sensitive_features=sensitive_features
+        )
+    x, y = _tensor("inputs", inputs), _tensor("targets", targets)
     x = x.to(weights[0].dtype) if x.is_floating_point() else x
     unknown = int((~torch.isfinite(x)).flatten(1).any(dim=1).sum()) if x.ndim > 1 else int((~torch.isfinite(x)).sum())
     if unknown:
         raise DLStudioError(
             "inputs without missing or infinite values", f"some in {unknown:,} of {len(x):,} rows", "Fill them first."
         )
-    y = torch.as_tensor(np.asarray(targets)) if not isinstance(targets, torch.Tensor) else targets
     if y.is_floating_point() or y.ndim != 1 or len(y) != len(x) or not len(y):
         raise DLStudioError(
             f"a class for each of {len(x):,} rows", f"{y.dtype} of shape {tuple(y.shape)}", "Pass y (n,)."
@@ -218,6 +223,17 @@ def train_adversarial(
             "adversary_lr": float(adversary_lr),
         },
     )
+
+
+def _tensor(name: str, given: Any) -> torch.Tensor:
+    if isinstance(given, torch.Tensor):
+        return given.detach()
+    values = as_array(given)
+    if values.dtype.kind not in "biuf":
+        got = f"{values.dtype} of shape {values.shape}"
+        remedy = "Number them from 0, classes for instance by np.unique(y, return_inverse=True)[1]."
+        raise DLStudioError(f"numbers as {name}", got, remedy)
+    return torch.from_numpy(values.copy())
 
 
 def _tried(model: nn.Module, x: torch.Tensor) -> Any:

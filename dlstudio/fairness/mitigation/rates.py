@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dlstudio import stats
+from dlstudio.data.values import as_array
 from dlstudio.errors import DLStudioError, unknown_name
 from dlstudio.limits import number_within, whole_number
 
@@ -58,7 +59,7 @@ def scores_of(given: Any, n: int, whose: str = "class 1") -> Array:
     Raises:
         DLStudioError: they are others, or some are missing.
     """
-    scores = np.asarray(given, dtype=np.float64)
+    scores = as_array(given, np.float64)
     if scores.shape != (n,):
         raise DLStudioError(f"{n:,} scores of {whose}", f"shape {scores.shape}", "Pass one probability a row.")
     wrong = scores[~((scores >= 0) & (scores <= 1))]
@@ -76,7 +77,7 @@ def binary(y_true: Any, y_score: Any) -> tuple[npt.NDArray[np.int64], Array]:
     Raises:
         DLStudioError: they are something else.
     """
-    y = np.asarray(y_true)
+    y = as_array(y_true)
     if y.ndim != 1 or not len(y) or not np.isin(y, (0, 1)).all():
         found = ", ".join(map(str, np.unique(y)[:5])) if y.ndim == 1 else f"shape {y.shape}"
         raise DLStudioError("y_true of 0 and 1, one a row", found or "none", "Make the favourable outcome class 1.")

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dlstudio.data.groups import group_names
+from dlstudio.data.values import as_array, in_one_order
 from dlstudio.data.weights import independence_weights
 from dlstudio.errors import DLStudioError
 
@@ -41,7 +42,8 @@ def reweigh(y: Any, sensitive_features: Any) -> npt.NDArray[np.float64]:
     """
     import pandas as pd
 
-    labels = np.asarray(y)
+    y, sensitive_features = in_one_order(y=y, sensitive_features=sensitive_features)
+    labels = as_array(y)
     if labels.ndim != 1:
         raise DLStudioError("one class a row", f"shape {labels.shape}", "Pass y (n,).")
     missing = int(np.sum(pd.isna(labels)))

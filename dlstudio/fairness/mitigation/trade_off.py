@@ -10,9 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from dlstudio import stats
+from dlstudio.data.values import as_array, in_one_order
 from dlstudio.fairness.mitigation.given import given_of, needs_of
 from dlstudio.fairness.mitigation.rates import change_interval, check_options, counts_of, criterion_named, gap_of
-from dlstudio.fairness.mitigation.thresholds import MIN_DENOMINATOR, Search, accuracy_of
+from dlstudio.fairness.mitigation.search import MIN_DENOMINATOR, Search
+from dlstudio.fairness.mitigation.thresholds import accuracy_of
 from dlstudio.fairness.mitigation.trade_off_findings import findings_of
 from dlstudio.fairness.mitigation.trade_off_result import TradeOff
 from dlstudio.limits import level_of_confidence, mapping, whole_number
@@ -79,6 +81,10 @@ def trade_off(
     check_options(threshold, min_denominator)
     level_of_confidence(level)
     variants = mapping("variants", {} if variants is None else variants, "Try variants={'reweighed': 'my-other-run'}.")
+    if not isinstance(y_true, (str, Run)):
+        y_true, y_score, sensitive_features, variants = in_one_order(
+            y_true=y_true, y_score=y_score, sensitive_features=sensitive_features, variants=variants
+        )
     given = given_of(y_true, y_score, sensitive_features, variants, seed)
     groups = tuple(map(str, np.unique(given.names)))
     places = {name: place for place, name in enumerate(groups)}
@@ -158,7 +164,7 @@ def _plain(variant: Any) -> Any:
     """A variant as it can be written: the key of a run, or scores."""
     if isinstance(variant, Run):
         return variant.key
-    return variant if isinstance(variant, str) else np.asarray(variant, dtype=np.float64)
+    return variant if isinstance(variant, str) else as_array(variant, np.float64)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
