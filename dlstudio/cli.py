@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -79,7 +80,9 @@ def _parser() -> argparse.ArgumentParser:
 
     sub = add("show", _show, "say how a run is doing")
     sub.add_argument("run", metavar="RUN", help="name or id of a run")
-    sub.add_argument("--log", type=int, default=0, metavar="N", help="with the last N lines of its output")
+    sub.add_argument(
+        "--log", type=int, default=0, metavar="N", help="with the last N lines it printed, and its traceback"
+    )
 
     sub = add("train", _train, "train the recipe in a YAML file")
     sub.add_argument("recipe", type=Path, metavar="recipe.yaml")
@@ -171,14 +174,9 @@ def _runs(arguments: argparse.Namespace) -> None:
 
 
 def _show(arguments: argparse.Namespace) -> None:
-    from dlstudio.summary.summarize import summarize
-    from dlstudio.summary.words import describe
+    from dlstudio.terminal import run_words
 
-    run = _opened(arguments.run)
-    print(describe(summarize(run)))
-    if arguments.log > 0:
-        print()
-        print(run.log_tail(arguments.log))
+    print(run_words(_opened(arguments.run), arguments.log))
 
 
 def _train(arguments: argparse.Namespace) -> int:
@@ -241,7 +239,14 @@ def _resume(arguments: argparse.Namespace) -> None:
         if run.info.get("kind") in ("search", "ablation"):
             print(f"{_search_again(run)} goes on with what is left to train in the background.")
             return
-        again = launch(resume=run)
+        try:
+            again = launch(resume=run)
+        except DLStudioError as error:
+            search = (run.info.get("tags") or {}).get("search")
+            if search is None:
+                raise
+            remedy = f"Continue what it is a trial of: dlstudio resume {shlex.quote(str(search))}."
+            raise DLStudioError(error.expected, error.got, remedy) from error
         print(f"{again.name} goes on from its last checkpoint in the background ({again.status}).")
         return
     run.resume()

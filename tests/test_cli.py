@@ -10,10 +10,12 @@ import sys
 import time
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
+import dlstudio as dls
 from dlstudio import cli, serving
 from dlstudio.cli import main
 from dlstudio.errors import DLStudioError
@@ -228,6 +230,63 @@ def test_detached_pause_resume_stop_and_continue(recipe: Path, fresh_home: Path,
     until(lambda: (again.state().step or 0) > stopped_at)
     again.stop()
     again.wait(timeout=60)
+
+
+def tried(rec: Any, config: dict[str, Any]) -> None:
+    """A trial that prints, and fails where it is told to."""
+    print(f"this is x={config['x']}", flush=True)
+    rec.log({"err": config["x"] + 0.5})
+    if config["x"] > 1:
+        raise ValueError("no x above 1 [bold]")
+
+
+def test_a_search_and_its_trials_are_shown_as_what_they_are(fresh_home: Path, capsys) -> None:
+    options = {"metric": "err", "direction": "min", "sampler": "grid", "pruner": None}
+    search = dls.tune(tried, {"x": [0, 1, 2, 3]}, name="few", **options).wait()
+    result = search.result()
+    assert main(["show", "few"]) == 0
+    text = capsys.readouterr().out
+    assert all(f"{sentence}\n" in text for sentence in result.summary) and "Training" not in text
+    assert "The best err is 0.5" in text and "DLS521" in text and "no x above 1 [bold]" in text
+    assert main(["show", "few", "--log", "20"]) == 0
+    text = capsys.readouterr().out
+    assert all(f"this is x={x}\n" in text for x in (0, 1, 2, 3))
+
+    failed, _ = [row for row in result.rows if row.state == "failed"]
+    assert failed.run is not None
+    assert main(["show", failed.run]) == 0
+    text = capsys.readouterr().out
+    assert "Traceback (most" not in text and f"dlstudio show few-{failed.number} --log" in text
+    assert main(["show", failed.run, "--log", "5"]) == 0
+    text = capsys.readouterr().out
+    assert "Traceback (most recent call last)" in text and "ValueError: no x above 1 [bold]" in text
+    assert str(search.folder / "workers.log") in text and "checkpoint" not in text
+    assert "dlstudio resume few." in error_of(capsys, "resume", failed.run)
+
+
+def test_an_ablation_is_shown_with_its_effects(fresh_home: Path, capsys) -> None:
+    whole = dls.Recipe(data="digits", model="mlp", epochs=1, device="cpu", batch_size=1024)
+    ablation = dls.ablate(
+        whole, {"width": {"model_options.hidden": [2]}}, metric="val/loss", seeds=2, name="parts"
+    ).wait()
+    assert main(["show", "parts"]) == 0
+    text = capsys.readouterr().out
+    summary = ablation.estimate().summary
+    assert len(summary) > 1 and all(f"{sentence}\n" in text for sentence in summary)
+    assert "The ablation finished" in text and "Training" not in text and "Epochs" not in text
+
+
+def test_a_failure_that_nobody_printed_is_shown_with_the_log(fresh_home: Path, capsys) -> None:
+    with pytest.raises(ZeroDivisionError), dls.record("divided"):
+        _ = 1 / 0
+    assert main(["show", "divided"]) == 0
+    assert "dlstudio show divided --log 20" in capsys.readouterr().out
+    assert main(["show", "divided", "--log", "3"]) == 0
+    assert "ZeroDivisionError: division by zero" in capsys.readouterr().out
+    with dls.record("whole"):
+        pass
+    assert main(["show", "whole", "--log", "3"]) == 0
+    assert "no output" in capsys.readouterr().out
 
 
 def test_a_training_that_fails_is_a_failed_command(recipe: Path, fresh_home: Path, monkeypatch, capsys) -> None:

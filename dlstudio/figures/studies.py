@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -13,13 +14,13 @@ from optuna.trial import FrozenTrial
 from dlstudio.figures.theme import escape
 from dlstudio.tuning.rebuild import rebuild
 from dlstudio.tuning.result import SearchResult
-from dlstudio.tuning.space import Space
+from dlstudio.tuning.space import Axis, Space
 from dlstudio.tuning.trial_result import TrialResult
 
 if TYPE_CHECKING:
     from optuna.importance import BaseImportanceEvaluator
 
-__all__ = ["inert", "plots", "study_of", "target_of", "weighed"]
+__all__ = ["are_numbers", "choice_names", "drawn_as", "plots", "study_of", "target_of", "weighed"]
 
 
 def weighed(shares: Mapping[str, float]) -> BaseImportanceEvaluator:
@@ -40,12 +41,12 @@ def study_of(result: SearchResult, rows: Sequence[TrialResult]) -> Study:
     for name, axis in space.axes.items():
         distribution = axis.distribution
         if isinstance(distribution, CategoricalDistribution):
-            distribution = CategoricalDistribution([inert(choice) for choice in distribution.choices])
+            distribution = CategoricalDistribution([drawn_as(axis, choice) for choice in axis.choices])
         axes[escape(name)] = dataclasses.replace(axis, name=escape(name), distribution=distribution, values=None)
     complete = [
         dataclasses.replace(
             row,
-            params={escape(name): inert(space.axes[name].label(value)) for name, value in row.params.items()},
+            params={escape(name): drawn_as(space.axes[name], value) for name, value in row.params.items()},
             reason=None,
             reports={},
             violations={escape(name): by for name, by in row.violations.items()},
@@ -56,9 +57,28 @@ def study_of(result: SearchResult, rows: Sequence[TrialResult]) -> Study:
     return rebuild(escape(result.name), result.directions, Space(axes=axes).to_json(), complete)
 
 
-def inert(value: Any) -> Any:
-    """A choice that plotly shows as it is."""
-    return escape(value) if isinstance(value, str) else value
+def choice_names(axis: Axis) -> list[str]:
+    """What the choices of an axis are called: as people write them, with quotes only where two would read the same.
+
+    Example:
+        >>> choice_names(read_space({"clip": [None, 0.5]}, None).axes["clip"])
+        ['None', '0.5']
+    """
+    names = [str(choice) for choice in axis.choices]
+    return names if len(set(names)) == len(names) else [repr(choice) for choice in axis.choices]
+
+
+def are_numbers(axis: Axis) -> bool:
+    """Whether all choices are numbers that differ in value, so that they may lie on a scale."""
+    return axis.values is None and all(type(choice) in (int, float) for choice in axis.choices)
+
+
+def drawn_as(axis: Axis, value: Any) -> Any:
+    """What stands for a value in a picture: a number, or the name of a choice, inert."""
+    if axis.is_range or are_numbers(axis):
+        return value
+    known = [json.dumps(choice) for choice in axis.choices]  # True is not 1 here
+    return escape(choice_names(axis)[known.index(json.dumps(value))])
 
 
 def plots() -> Any:

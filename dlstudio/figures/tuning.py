@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
-from optuna.distributions import CategoricalDistribution
 
 from dlstudio.figures import theme
-from dlstudio.figures.studies import inert, plots, study_of, target_of, weighed
+from dlstudio.figures.studies import drawn_as, plots, study_of, target_of, weighed
 from dlstudio.figures.theme import ACCENT, escape, or_note
 from dlstudio.figures.trials import curves, focus, history, hover, spoken, thinned
 from dlstudio.summary.words import label
@@ -46,7 +45,7 @@ def ranked(result: SearchResult, metric: int = 0) -> list[str]:
     """The parameters of which complete trials tried more than one value, those that matter most first."""
     complete = [row for row in result.rows if row.state == "complete"]
     shares = result.importances.get(result.metrics[metric], {})
-    varied = [name for name in result.space if len({str(row.params.get(name)) for row in complete}) > 1]
+    varied = [name for name in result.space if len({repr(row.params.get(name)) for row in complete}) > 1]
     return sorted(varied, key=lambda name: -shares.get(name, 0.0))
 
 
@@ -89,7 +88,7 @@ def slices(result: SearchResult, metric: int = 0) -> go.Figure:
     _unquoted(figure, result, axes)
     for axis, name in axes.items():
         dots = [trace for trace in figure.data if (trace.xaxis or "x") == axis]
-        _number(dots, result.rows, _drawn(result, name), lambda row: row.values[metric])
+        _number(dots, result.rows, _drawn(result, name, as_text=True), lambda row: row.values[metric])
     figure.update_layout(width=None, meta={"axes": axes}, margin_r=70)
     figure.update_traces(marker_size=8, hovertemplate="%{x}<br>%{y:.5g}<extra></extra>")
     figure.update_traces(marker_colorbar={"thickness": 10, "xpad": 8}, selector=_has_colours)
@@ -113,7 +112,7 @@ def contour(result: SearchResult, x: str | None = None, y: str | None = None, me
         return or_note(theme.apply(go.Figure(), height=160), words)
     rows = thinned(result, MOST_IN_PLANE)
     varied = all(
-        len({str(row.params.get(name)) for row in rows if row.state == "complete"}) > 1 for name in (across, up)
+        len({repr(row.params.get(name)) for row in rows if row.state == "complete"}) > 1 for name in (across, up)
     )
     if not varied:
         words = "The trials that are drawn differ in one of the two only."
@@ -127,9 +126,7 @@ def contour(result: SearchResult, x: str | None = None, y: str | None = None, me
     if figure.layout.xaxis.title.text != escape(across):
         figure = _turned(figure)
     theme.apply(figure, height=460)
-    axes = {"x": across, "y": up}
-    _unquoted(figure, result, axes)
-    figure.update_layout(meta={"axes": axes}, margin_r=90)
+    figure.update_layout(meta={"axes": {"x": across, "y": up}}, margin_r=90)
     darker_is_better = result.directions[metric] == "min"
     # What is pointed at or clicked between the dots is the place itself, and not a corner of the grid behind it.
     figure.update_traces(
@@ -198,29 +195,24 @@ def _axes(figure: go.Figure, names: Sequence[str]) -> dict[str, str]:
 def _unquoted(figure: go.Figure, result: SearchResult, axes: Mapping[str, str]) -> None:
     """Name choices by themselves, where Optuna writes them as Python would."""
     space = Space.from_json(result.space)
-    for axis, name in axes.items():
-        distribution = space.axes[name].distribution
-        if not isinstance(distribution, CategoricalDistribution):
-            continue
-        names = {form(inert(choice)): str(inert(choice)) for choice in distribution.choices for form in (repr, str)}
-        side = axis[0]
-        for trace in figure.data:
-            if (getattr(trace, f"{side}axis") or side) == axis and trace[side] is not None:
-                trace[side] = [names.get(str(value), value) for value in trace[side]]
-        drawn = figure.layout[f"{side}axis{axis[1:]}"]
-        if drawn.categoryarray is not None:
-            drawn.categoryarray = [names.get(str(value), value) for value in drawn.categoryarray]
+    for name, axis in axes.items():
+        of = space.axes[axis]
+        names = {repr(drawn): str(drawn) for drawn in (drawn_as(of, choice) for choice in of.choices)}
+        for trace in figure.data if names else ():
+            if (trace.xaxis or "x") == name:
+                trace.x = [names[value] for value in trace.x]
+        figure.layout[f"xaxis{name[1:]}"].categoryarray = list(names.values()) or None
 
 
-def _drawn(result: SearchResult, name: str) -> Callable[[TrialResult], Any]:
-    """Where a trial lies on the axis of a parameter."""
+def _drawn(result: SearchResult, name: str, *, as_text: bool = False) -> Callable[[TrialResult], Any]:
+    """Where a trial lies on the axis of a parameter; with `as_text` choices that are numbers are names, too."""
     axis = Space.from_json(result.space).axes[name]
 
     def place(row: TrialResult) -> Any:
         if name not in row.params:
             return None
-        value = row.params[name]
-        return value if axis.is_range else str(inert(axis.label(value)))
+        value = drawn_as(axis, row.params[name])
+        return str(value) if as_text and not axis.is_range else value
 
     return place
 

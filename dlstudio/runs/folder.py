@@ -27,6 +27,12 @@ QUEUED, RUNNING, PAUSED = "QUEUED", "RUNNING", "PAUSED"
 FINISHED, FAILED, KILLED = "FINISHED", "FAILED", "KILLED"
 _CONTINUED_BY = {"search": "tune", "ablation": "ablate"}
 """The verb that continues a run of a kind, where it is not `launch`."""
+_WHEN_KILLED = {
+    "fit": "; resume it from its last checkpoint",
+    "launch": "; resume it from its last checkpoint",
+    "search": "; dlstudio resume continues it with the trials left",
+    "ablation": "; dlstudio resume continues it with the runs left",
+}
 TERMINAL = frozenset({FINISHED, FAILED, KILLED})
 
 HEARTBEAT_LOST_S = 60.0
@@ -77,7 +83,8 @@ class RunFolder:
 
         Args:
             name: how people call the run; made from `kind` and a number when None.
-            kind: ``"record"``, ``"fit"`` or ``"launch"``.
+            kind: ``"record"``, ``"fit"``, ``"launch"`` or ``"trial"``; ``"search"``, ``"ablation"`` or ``"plan"`` for
+                one that is made of other runs.
             config: JSON-able settings, the parameters of the run.
             tags: further words about it.
 
@@ -177,9 +184,8 @@ class RunFolder:
             elif status.get("status") == QUEUED:
                 reason = "its process ended before training began"
             else:
-                reason = (
-                    "its process was killed from outside (no exit code was left); resume it from its last checkpoint"
-                )
+                reason = "its process was killed from outside (no exit code was left)"
+                reason += _WHEN_KILLED.get(str(self.info.get("kind")), "")
         if reason is None:
             return status
         now = self.status

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 LIVE = ("QUEUED", "RUNNING", "PAUSED")
+PARTS = {"search": "trial", "ablation": "run", "plan": "run"}
+"""What a run of these kinds is made of: other runs, each of which is one of its steps."""
 EDITS = ("set", "pause", "resume", "resumed", "stop", "checkpoint", "early_stop", "warning")
 
 
@@ -23,7 +25,8 @@ class TrainingSummary(Result, schema=1):
     Attributes:
         name, key, run_id: how people, the studio home and the catalogue call the run; the id is empty until
             the catalogue has taken the run.
-        kind: ``"record"``, ``"fit"`` or ``"launch"``.
+        kind: ``"record"``, ``"fit"``, ``"launch"`` or ``"trial"``; ``"search"``, ``"ablation"`` or ``"plan"`` for one
+            that is made of other runs, each of which is a step.
         status: QUEUED, RUNNING, PAUSED, FINISHED, FAILED or KILLED.
         reason, traceback: why it is so, if something is to be said.
         config: what the run was asked to do.
@@ -32,7 +35,8 @@ class TrainingSummary(Result, schema=1):
         n_steps, n_epochs: completed optimiser steps and epochs.
         n_steps_planned, n_epochs_planned, n_parameters: from the plan the loop announced, or None.
         throughput_samples_per_s: the last measured one, or None.
-        best_step, best_epoch: the evaluation with the lowest validation loss, the first if there are several.
+        best_step, best_epoch: the evaluation with the lowest validation loss, the first if there are several; None
+            for a run that is made of others.
         best: all ``val/…`` metrics of that evaluation.
         final: the last recorded value of every key.
         curves: every recorded scalar.
@@ -79,6 +83,11 @@ class TrainingSummary(Result, schema=1):
     def live(self) -> bool:
         """Whether the run may still change."""
         return self.status in LIVE
+
+    @property
+    def part(self) -> str | None:
+        """What the run is made of, ``"trial"`` or ``"run"``; None for one that trains a model itself."""
+        return PARTS.get(self.kind)
 
     @property
     def edits(self) -> list[dict[str, Any]]:

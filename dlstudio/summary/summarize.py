@@ -10,7 +10,7 @@ import numpy as np
 
 from dlstudio.runs.folder import read_json
 from dlstudio.summary.curves import Array, CurveBuilder, LayersBuilder
-from dlstudio.summary.numbers import TrainingSummary
+from dlstudio.summary.numbers import PARTS, TrainingSummary
 from dlstudio.summary.words import describe, findings, key_numbers, verdict
 from dlstudio.telemetry.reader import TelemetryReader
 
@@ -145,7 +145,11 @@ class Summarizer:
         for event in self._events:
             if event["kind"] == "plan":
                 plan = _data(event)
+        is_group = info.get("kind") in PARTS
+        if is_group:  # epochs in its config are those of each of its runs
+            plan = {"n_steps": read_json(run.folder / "search.json").get("n_trials")}
         lost = sum(_data(event).get("n_points", 0) for event in self._events if event["kind"] == "lost")
+        best_step = None if is_group else self._best_step
         until = state.ended or time.time()
         return TrainingSummary(
             name=run.name,
@@ -163,12 +167,12 @@ class Summarizer:
             n_steps=int(max((curve.last_x for curve in curves.values()), default=0)),
             n_steps_planned=_integer(plan.get("n_steps")),
             n_epochs=max((epoch for _, epoch in self._epochs), default=0),
-            n_epochs_planned=_integer(plan.get("n_epochs") or run.config.get("epochs")),
+            n_epochs_planned=_integer(plan.get("n_epochs") or (None if is_group else run.config.get("epochs"))),
             n_parameters=_integer(plan.get("n_params")),
             throughput_samples_per_s=final.get("throughput_samples_per_s"),
-            best_step=self._best_step,
-            best_epoch=self._epoch_at(self._best_step, _integer(plan.get("steps_per_epoch"))),
-            best=dict(self._best),
+            best_step=best_step,
+            best_epoch=self._epoch_at(best_step, _integer(plan.get("steps_per_epoch"))),
+            best={} if is_group else dict(self._best),
             final=final,
             curves=curves,
             layers=self._layers.history(),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -52,13 +52,13 @@ _METRICS = {
 }
 _HEADLINE_METRICS = ("val/accuracy", "val/balanced_accuracy", "val/auc", "val/rmse", "val/r2")
 _STATUS = {
-    "QUEUED": "Waiting to start",
-    "RUNNING": "Training is running",
-    "PAUSED": "Training is paused",
-    "FINISHED": "Training finished",
-    "FAILED": "Training failed",
-    "KILLED": "Training was stopped",
+    "RUNNING": "is running",
+    "PAUSED": "is paused",
+    "FINISHED": "finished",
+    "FAILED": "failed",
+    "KILLED": "was stopped",
 }
+_GROUPS = {"search": "The search", "ablation": "The ablation", "plan": "The list of runs"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,12 +133,22 @@ def _counted(done: int, planned: int | None, what: str) -> str:
 
 def verdict(summary: TrainingSummary) -> str:
     """Say in a few sentences how the run stands; only what is certain."""
+    return f"{_standing(summary)}{_best(summary)}"
+
+
+def _standing(summary: TrainingSummary, *, counted: bool = True) -> str:
     done = ""
-    if summary.n_epochs:
+    if summary.part is not None:
+        planned = summary.n_steps_planned or 0
+        said = _counted(summary.n_steps, planned if planned >= summary.n_steps else None, summary.part)
+        done = said if counted else ""
+    elif summary.n_epochs:
         done = _counted(summary.n_epochs, summary.n_epochs_planned, "epoch")
     elif summary.n_steps:
         done = _counted(summary.n_steps, summary.n_steps_planned, "step")
-    text = _STATUS.get(summary.status, summary.status)
+    text = f"{_GROUPS.get(summary.kind, 'Training')} {_STATUS.get(summary.status, summary.status)}"
+    if summary.status == "QUEUED":
+        text = "Waiting to start"
     if summary.live:
         text += f", {done} done" if done else ""
     else:
@@ -147,13 +157,23 @@ def verdict(summary: TrainingSummary) -> str:
     text += "."
     if summary.reason and summary.status != "FINISHED":
         text += f" {_sentence(summary.reason)}"
-    if "val/loss" in summary.best:
-        verb = "so far is" if summary.live else "was"
-        at = f"in epoch {summary.best_epoch:,}" if summary.best_epoch else f"at step {summary.best_step:,}"
-        text += f" The lowest validation loss {verb} {number(summary.best['val/loss'])}, {at}."
-    elif "loss" in summary.final:
-        text += f" The last training loss is {number(summary.final['loss'])}."
     return text
+
+
+def _best(summary: TrainingSummary) -> str:
+    verb = "so far is" if summary.live else "was"
+    if summary.part is not None:
+        found = _best_of_group(summary)
+        return "".join(f" The best {metric} {verb} {number(value)}." for metric, value in found.items())
+    if "val/loss" in summary.best:
+        at = f"in epoch {summary.best_epoch:,}" if summary.best_epoch else f"at step {summary.best_step:,}"
+        return f" The lowest validation loss {verb} {number(summary.best['val/loss'])}, {at}."
+    return f" The last training loss is {number(summary.final['loss'])}." if "loss" in summary.final else ""
+
+
+def _best_of_group(summary: TrainingSummary) -> dict[str, float]:
+    """By metric, the best value that a search has logged."""
+    return {key.removeprefix("best/"): value for key, value in sorted(summary.final.items()) if key.startswith("best/")}
 
 
 def _sentence(reason: str) -> str:
@@ -172,6 +192,13 @@ def key_numbers(summary: TrainingSummary) -> list[KeyNumber]:
     def add(name: str, text: str, meaning: str) -> None:
         shown.append(KeyNumber(label=name, text=text, meaning=meaning))
 
+    if summary.part is not None:
+        add(f"{summary.part.capitalize()}s", _of(summary.n_steps, summary.n_steps_planned), "Those that have ended.")
+        add("Duration", duration(summary.wall_s), "From the start to the end, or to now.")
+        for metric, value in _best_of_group(summary).items():
+            name = label(metric) if label(metric) == metric else label(metric)[:1].lower() + label(metric)[1:]
+            add(f"Best {name}", number(value), f"Of all {summary.part}s that have ended.")
+        return shown
     if summary.n_epochs_planned or summary.n_epochs:
         add("Epochs", _of(summary.n_epochs, summary.n_epochs_planned), "Passes over the training data.")
     add("Steps", _of(summary.n_steps, summary.n_steps_planned), "Updates of the model's weights.")
@@ -218,8 +245,8 @@ def findings(summary: TrainingSummary) -> list[Finding]:
         add(
             "DLS100",
             "critical",
-            f"The run failed{because}.",
-            "Read the log, then resume from the last checkpoint.",
+            f"{_GROUPS.get(summary.kind, 'The run')} failed{because}.",
+            _remedy(summary),
             status=summary.status,
             reason=summary.reason,
         )
@@ -250,7 +277,9 @@ def findings(summary: TrainingSummary) -> list[Finding]:
         add("DLS103", "warning", f"Part of the recording cannot be read: {damage}.", damage=damage)
     if summary.status == "KILLED":
         because = f": {summary.reason.strip().rstrip('.')}" if summary.reason else ""
-        add("DLS104", "info", f"The run was stopped before its end{because}.", reason=summary.reason)
+        sentence = f"{_GROUPS.get(summary.kind, 'The run')} was stopped before its end{because}."
+        remedy = _remedy(summary) if summary.part is not None else ""
+        add("DLS104", "info", sentence, remedy, reason=summary.reason)
     if summary.best_epoch and summary.n_epochs and not summary.live:
         add(
             "DLS105",
@@ -260,6 +289,21 @@ def findings(summary: TrainingSummary) -> list[Finding]:
             n_epochs=summary.n_epochs,
         )
     return found
+
+
+def _remedy(summary: TrainingSummary) -> str:
+    """What to do about a run that failed; only a launched one has a log of its own."""
+    traced = summary.traceback is not None
+    if summary.part is not None:
+        again = f"; dlstudio resume {shlex.quote(summary.name)} continues it" if summary.kind != "plan" else ""
+        return f"Read workers.log in its folder{again}."
+    if summary.kind == "trial":
+        both = "its traceback, and " if traced else ""
+        return f"Read {both}workers.log of its search; dlstudio resume continues a search that has ended."
+    if summary.kind == "launch":
+        return "Read the log, then resume from the last checkpoint."
+    again = "resume from the last checkpoint." if summary.kind == "fit" else "run it again."
+    return f"Read the traceback, then {again}" if traced else again[0].upper() + again[1:]
 
 
 def provenance(summary: TrainingSummary) -> dict[str, str]:
@@ -293,16 +337,24 @@ def _words(item: object) -> str:
     return json.dumps(item, default=str, ensure_ascii=False)
 
 
-def describe(summary: TrainingSummary) -> str:
-    """The run as a few lines of text for a terminal."""
-    lines = [f"{summary.name}  [{summary.status}]", verdict(summary), ""]
-    rows = [(item.label, item.text) for item in key_numbers(summary)]
+def describe(summary: TrainingSummary, found: Sequence[str] = (), mind: Sequence[Finding] = ()) -> str:
+    """The run as a few lines of text for a terminal.
+
+    Args:
+        summary: of the run.
+        found: sentences on what its runs show together, where it is made of others.
+        mind: findings about these.
+    """
+    # What the runs show together counts them better: a trial that was lost and tried again is one.
+    said = [_standing(summary, counted=False), *found] if found else [verdict(summary)]
+    lines = [f"{summary.name}  [{summary.status}]", *said, ""]
+    rows = [(item.label, item.text) for item in key_numbers(summary)[1 if found else 0 :]]
     rows += [("Created", moment(summary.created)), ("Key", summary.key)]
     for key in sorted(key for key in summary.final if key.startswith("test/")):
         rows.append((label(key), number(summary.final[key])))
     width = max(len(name) for name, _ in rows)
     lines += [f"  {name:<{width}}  {text}" for name, text in rows]
-    notes = [finding for finding in findings(summary) if finding.severity != "info"]
+    notes = [finding for finding in (*findings(summary), *mind) if finding.severity != "info"]
     if notes:
         lines += [""] + [
             f"  {note.code} {note.sentence}" + (f" {note.remedy}" if note.remedy else "") for note in notes

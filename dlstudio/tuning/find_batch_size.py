@@ -86,6 +86,8 @@ def find_batch_size(
     smallest = whole_number("smallest", smallest, 1, "Try smallest=8.")
     if largest is not None:
         largest = whole_number("largest", largest, smallest, "Leave it out to go up to all rows.")
+    if seed is not None:
+        seed = Recipe(seed=seed).seed  # a module of one's own takes the seeds that recipes have
     limit = Limit(max_seconds)
     own = as_own(what, loader, loss, optimizer, "find_batch_size")
     with unnoticed(own):

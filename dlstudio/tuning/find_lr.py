@@ -52,7 +52,7 @@ def find_lr(
         Rates, losses, and a suggestion with its reason; None where the loss shows none.
 
     Raises:
-        DLStudioError: the range is empty or not above 0, or the model cannot be trained.
+        DLStudioError: the range is empty or not above 0, a number is none, or the model cannot be trained.
 
     Example:
         >>> found = find_lr(Recipe(data="mortgage", model="mlp"))
@@ -64,6 +64,8 @@ def find_lr(
     started = time.perf_counter()
     _check_range(low, high)
     n_steps = whole_number("n_steps", n_steps, 10, "Try n_steps=100.")
+    if seed is not None:
+        seed = Recipe(seed=seed).seed  # a module of one's own takes the seeds that recipes have
     own = as_own(what, loader, loss, optimizer, "find_lr")
     with unnoticed(own):
         if own is not None:

@@ -74,7 +74,7 @@ def importances(
     """By metric, how much each parameter matters, the most first; empty where there is too little to go by."""
     # Without reports, because Optuna copies deeply what it is given.
     complete = [dataclasses.replace(row, reports={}) for row in rows if row.state == "complete"]
-    varied = [name for name in plain_space if len({str(row.params.get(name)) for row in complete}) > 1]
+    varied = [name for name in plain_space if len({repr(row.params.get(name)) for row in complete}) > 1]
     if len(complete) < MIN_TRIALS or not varied:
         return {}
     study = rebuild("", directions, plain_space, complete)

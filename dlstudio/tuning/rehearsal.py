@@ -64,17 +64,22 @@ class Rehearsal:
         total = torch.zeros((), dtype=torch.float64, device=self.device)
         for inputs, targets, share in next(self.steps):
             loss = self._loss(inputs, targets) * share
-            (loss if self.scaler is None else self.scaler.scale(loss)).backward()
+            if not loss.requires_grad:
+                got = "one that depends on no parameter that is trained"
+                raise DLStudioError("a loss with a gradient", got, "Compute it from the outputs, without detach().")
+            with _told("a loss whose gradient can be computed", "Call backward() on one loss by hand."):
+                (loss if self.scaler is None else self.scaler.scale(loss)).backward()
             total += loss.detach()
         if self.clip_norm is not None:
             if self.scaler is not None:
                 self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self.module.parameters(), self.clip_norm)
-        if self.scaler is None:
-            self.optimizer.step()
-        else:
-            self.scaler.step(self.optimizer)
-            self.scaler.update()
+        with _told("an optimiser that can make a step", "Pass torch.optim.SGD."):
+            if self.scaler is None:
+                self.optimizer.step()
+            else:
+                self.scaler.step(self.optimizer)
+                self.scaler.update()
         self.optimizer.zero_grad()
         return total
 
@@ -89,7 +94,7 @@ class Rehearsal:
             with self.autocast:
                 outputs = self.module(inputs)
             loss = self.criterion(outputs, targets)
-        except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        except Exception as error:  # whatever a model and a loss of one's own may raise
             if out_of_memory(error):
                 raise
             raise _misfit(error, inputs, targets) from error
@@ -198,18 +203,19 @@ def of_model(own: Own, seed: int) -> Rehearsal:
     """Return a training of a copy of one's own model, on the device it lies on.
 
     Raises:
-        DLStudioError: the loader is empty, or does not yield inputs and targets.
+        DLStudioError: the loader is empty, or does not yield inputs and targets; the model cannot be copied; or the
+            optimiser trains nothing of the model, or needs more than gradients for a step.
     """
     first = next(own.model.parameters(), None)
     device = torch.device("cpu") if first is None else first.device
-    if isinstance(own.optimizer, torch.optim.Optimizer):
-        module, optimizer = copy.deepcopy((own.model, own.optimizer))  # together, so that they share their parameters
-    else:
-        module = copy.deepcopy(own.model)
-        trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
-        if not trained:
-            raise DLStudioError("a model with parameters to train", "none that require a gradient", "Unfreeze some.")
-        optimizer = _made(own.optimizer or torch.optim.AdamW, trained)
+    given, make = (own.optimizer, None) if isinstance(own.optimizer, torch.optim.Optimizer) else (None, own.optimizer)
+    with _told("a model that can be copied", "Try copy.deepcopy(model); a fresh model can be copied."):
+        module, copied = copy.deepcopy((own.model, given))  # together, so that they share their parameters
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    if not trained:
+        raise DLStudioError("a model with parameters to train", "none that require a gradient", "Unfreeze some.")
+    optimizer = copied or _made(make or torch.optim.AdamW, trained)
+    _check_optimizer(optimizer, trained)
     module.train()
     optimizer.zero_grad()
     rng.seed_all(seed)
@@ -242,6 +248,29 @@ def _made(make: Callable[..., Any], parameters: list[nn.Parameter]) -> torch.opt
     if not isinstance(made, torch.optim.Optimizer):
         raise DLStudioError("a function that returns an optimiser", describe(made), "Pass torch.optim.SGD.")
     return made
+
+
+def _check_optimizer(optimizer: torch.optim.Optimizer, trained: list[nn.Parameter]) -> None:
+    name = type(optimizer).__name__
+    closure = inspect.signature(optimizer.step).parameters.get("closure")
+    if closure is not None and closure.default is closure.empty:
+        got = f"{name}, which calls for the loss again and again"
+        raise DLStudioError("an optimiser that makes a step from one gradient", got, "Pass torch.optim.SGD or AdamW.")
+    held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    if held.isdisjoint(map(id, trained)):
+        remedy = "Make it from model.parameters(), or pass a function that makes one, such as torch.optim.SGD."
+        raise DLStudioError("an optimiser of the model's parameters", f"{name} over others", remedy)
+
+
+@contextmanager
+def _told(expected: str, remedy: str) -> Iterator[None]:
+    """Say what was expected, where torch raises an error of its own."""
+    try:
+        yield
+    except Exception as error:
+        if out_of_memory(error):
+            raise
+        raise DLStudioError(expected, f"{type(error).__name__}: {str(error).strip()}", remedy) from error
 
 
 def _misfit(error: Exception, inputs: Any, targets: Any) -> DLStudioError:

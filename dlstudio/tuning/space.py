@@ -125,7 +125,11 @@ class Axis:
         """
         value = _native(value)
         if not self.is_range:
-            for choice, meaning in zip(self.distribution.choices, self.choices, strict=True):  # type: ignore[attr-defined]
+            pairs = list(zip(self.distribution.choices, self.choices, strict=True))  # type: ignore[attr-defined]
+            for choice, meaning in pairs:
+                if repr(meaning) == repr(value):  # 1, 1.0 and True are three choices, which == does not tell apart
+                    return choice
+            for choice, meaning in pairs:
                 if meaning == value and isinstance(meaning, bool) == isinstance(value, bool):
                     return choice
             raise DLStudioError(f"{self.name} to be one of {list(self.choices)}", repr(value), "Choose one of these.")

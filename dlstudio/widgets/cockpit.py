@@ -279,10 +279,12 @@ class Cockpit(widgets.VBox):
                 self._use(trial)
                 return
             placed = {axes[axis]: value for axis, value in pick.get("axes", {}).items() if axis in axes}
-            for name, value in placed.items():
-                self.form.fields[name].fill_place(value, bool(pick.get("exact")))
-            if placed:
-                self.form.message.value = note(f"{' and '.join(placed)} as clicked; the rest as it stands.")
+            exact = bool(pick.get("exact"))
+            filled = [name for name, value in placed.items() if self.form.fields[name].fill_place(value, exact)]
+            if filled:
+                self.form.message.value = note(f"{' and '.join(filled)} as clicked; the rest as it stands.")
+            elif placed:
+                self.form.message.value = note("No value of a parameter lies where you clicked.")
 
 
 def head(result: SearchResult, state: RunState) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import json
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import ipywidgets as widgets
 
 from dlstudio.errors import DLStudioError
+from dlstudio.figures.studies import are_numbers, choice_names
 from dlstudio.figures.theme import escape
 from dlstudio.tuning.search import Search
 from dlstudio.tuning.space import Axis, Space
@@ -42,7 +44,7 @@ class ParameterField(widgets.VBox):
             row.add_class("dls-range")
             parts += [self.control, row]
         else:
-            options = [(OPEN, None), *((str(choice), at) for at, choice in enumerate(axis.choices))]
+            options = [(OPEN, None), *((name, at) for at, name in enumerate(choice_names(axis)))]
             self.control = widgets.Dropdown(options=options, value=None, tooltip=f"{axis.name}: the choice to try")
             parts.append(self.control)
         super().__init__(parts)
@@ -57,33 +59,55 @@ class ParameterField(widgets.VBox):
                 if box.placeholder != f"{end:g}":
                     box.placeholder, box.value = f"{end:g}", ""
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the value is left to the search."""
+        return self.control.value.strip() in ("", OPEN) if self.axis.is_range else self.control.value is None
+
     def value(self) -> Any:
-        """The value to try; None where it is left to the search.
+        """The value to try, which may be the choice None; None, too, where it `is_open`.
 
         Raises:
             DLStudioError: it is no number.
         """
+        if self.is_open:
+            return None
         if not self.axis.is_range:
-            return None if self.control.value is None else self.axis.choices[self.control.value]
-        text = self.control.value.strip()
-        return None if text in ("", OPEN) else _number(self.axis, text)
+            return self.axis.choices[self.control.value]
+        return _number(self.axis, self.control.value.strip())
+
+    def clear(self) -> None:
+        """Leave the value to the search."""
+        self.control.value = "" if self.axis.is_range else None
 
     def fill(self, value: Any) -> None:
-        """Put a value in; None leaves it to the search."""
-        if not self.axis.is_range:
-            known = list(self.axis.choices)
-            self.control.value = known.index(value) if value in known else None
+        """Put the value of a trial in."""
+        if self.axis.is_range:
+            self.control.value = _written(value)
         else:
-            self.control.value = "" if value is None else _written(value)
+            known = [json.dumps(choice) for choice in self.axis.choices]  # True is not 1 here
+            text = json.dumps(value)
+            self.control.value = known.index(text) if text in known else None
 
-    def fill_place(self, value: Any, exact: bool) -> None:
-        """Put in where somebody clicked, on an axis of a picture; outside the range that is its nearest end."""
+    def fill_place(self, value: Any, exact: bool) -> bool:
+        """Put in where somebody clicked, on an axis of a picture; False where nothing of this parameter lies there.
+
+        Outside the range that is its nearest end, and between choices on a scale the nearest choice.
+        """
+        is_number = isinstance(value, int | float) and math.isfinite(value)
         if not self.axis.is_range:
-            names = [escape(choice) for choice in self.axis.choices]
+            names = [escape(name) for name in choice_names(self.axis)]
             if str(value) in names:
                 self.control.value = names.index(str(value))
-        elif isinstance(value, int | float) and math.isfinite(value):
+            elif is_number and are_numbers(self.axis):
+                self.control.value = min(range(len(names)), key=lambda at: abs(self.axis.choices[at] - value))
+            else:
+                return False
+        elif is_number:
             self.control.value = _written(_allowed(self.axis, value if exact else float(f"{value:.3g}")))
+        else:
+            return False
+        return True
 
     def ends(self) -> tuple[float, float]:
         """The ends that are asked for; one that is left empty stays as it is.
@@ -137,12 +161,15 @@ class PointForm(widgets.VBox):
     def fill(self, params: Mapping[str, Any]) -> None:
         """Put the values of a trial in; what is not among them is left to the search."""
         for name, field in self.fields.items():
-            field.fill(params.get(name))
+            if name in params:
+                field.fill(params[name])
+            else:
+                field.clear()
 
     def enqueue(self) -> None:
         """Have these values tried next, and say so, or what is wrong with them."""
         try:
-            params = {name: value for name, field in self.fields.items() if (value := field.value()) is not None}
+            params = {name: field.value() for name, field in self.fields.items() if not field.is_open}
             if not params:
                 raise DLStudioError("at least one value", "none", "Click a point, or fill in a value.")
             self._search.enqueue(params)

@@ -88,13 +88,11 @@ def _cells(result: SearchResult, row: TrialResult, kept: bool) -> list[str]:
     values = [f"{row.values[at]:.5g}" if at < len(row.values) else "" for at in range(len(result.metrics))]
     if not row.values and row.reports and len(values) == 1:
         values = [f"{row.reports[max(row.reports)]:.5g} so far"]
-    params = [_text(row.params.get(name)) for name in result.space]
+    params = [_text(row.params[name]) if name in row.params else "" for name in result.space]
     state = "complete, breaks a constraint" if row.state == "complete" and not row.is_feasible else row.state
     state += ", kept" if kept and row.state == "running" else ""
     return [str(row.number), state, *values, *params, "" if math.isnan(row.wall_s) else duration(row.wall_s)]
 
 
 def _text(value: Any) -> str:
-    if value is None:
-        return ""
     return f"{value:.4g}" if isinstance(value, float) else str(value)

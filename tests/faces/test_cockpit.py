@@ -17,7 +17,7 @@ import dlstudio as dls
 from dlstudio.tuning.search import Search
 from dlstudio.tuning.trial_result import TrialResult
 from dlstudio.widgets.card import Card
-from dlstudio.widgets.cockpit import CURVES, PLANE, Cockpit
+from dlstudio.widgets.cockpit import CURVES, PLANE, SLICES, Cockpit
 from tests.waiting import until
 
 EVIL = "<b>x</b><script>alert(1)</script>"
@@ -28,6 +28,19 @@ PLACE = """number => {
     const at = [...trace.customdata].indexOf(number);
     return [edge.left + xaxis._offset + xaxis.d2p(trace.x[at]), edge.top + yaxis._offset + yaxis.d2p(trace.y[at])];
 }"""
+
+# Where a trial is in space: its values as the scene scales them, through the camera onto the canvas.
+PLACE_3D = """number => {
+    const box = document.querySelector(".dls-cockpit .dls-figure"), scene = box._fullLayout.scene._scene;
+    const trace = box._fullData.find((one) => one.customdata && [...one.customdata].includes(number));
+    const at = [...trace.customdata].indexOf(number), { model, view, projection } = scene.glplot.cameraParams;
+    const times = (m, v) => [0, 1, 2, 3].map((row) => v.reduce((sum, one, at) => sum + m[4 * at + row] * one, 0));
+    const values = ["x", "y", "z"].map((axis, place) => trace[axis][at] * scene.dataScale[place]);
+    const seen = [model, view, projection].reduce((v, m) => times(m, v), [...values, 1]);
+    const edge = scene.glplot.canvas.getBoundingClientRect();
+    return [edge.left + edge.width * (1 + seen[0] / seen[3]) / 2, edge.top + edge.height * (1 - seen[1] / seen[3]) / 2];
+}"""
+MIXED = {"x": (0.0, 1.0), "clip": [None, 0.5, 1.0], "flag": [True, 1, False], "hidden": [[8], None]}
 
 
 def waiting(rec: Any, config: dict[str, Any]) -> None:
@@ -50,6 +63,12 @@ def hostile(rec: Any, config: dict[str, Any]) -> None:
         raise ValueError(EVIL)
 
 
+def threefold(rec: Any, config: dict[str, Any]) -> None:
+    """Three metrics that pull apart."""
+    x = config["x"]
+    rec.log({"a": x, "b": (1 - x) ** 2, "c": abs(x - 0.5) + 0.1 * (config["clip"] is None)})
+
+
 def kill(search: Search) -> None:
     for process in psutil.process_iter(["cmdline"]):
         if str(search.folder) in (process.info["cmdline"] or []):
@@ -69,13 +88,23 @@ def search(home: Path) -> Iterator[Search]:
     kill(started)
 
 
+@pytest.fixture(scope="module")
+def over(home: Path) -> Search:
+    """A search that has ended, with three metrics and choices of every kind."""
+    search = dls.tune(
+        threefold, MIXED, metric=["a", "b", "c"], direction="min", n_trials=14, sampler="random", pruner=None,
+        name="threefold",
+    )  # fmt: skip
+    return search.wait()
+
+
 def rows(search: Search, state: str) -> list[TrialResult]:
     return [row for row in search.result(importance=False).rows if row.state == state]
 
 
-def place_of(page: Any, trial: int) -> list[float]:
+def place_of(page: Any, trial: int, how: str = PLACE) -> list[float]:
     """Where the mark of a trial is on the page."""
-    place: list[float] = page.evaluate(PLACE, trial)
+    place: list[float] = page.evaluate(how, trial)
     return place
 
 
@@ -161,6 +190,61 @@ def test_a_search_is_steered_by_clicking(lab: Any, page: Any, search: Search) ->
     ]  # fmt: skip
     assert page.faults == []
     assert cockpit.locator(".dls-fault").count() == 0
+
+
+@pytest.mark.browser
+@pytest.mark.timeout(600)
+def test_a_click_on_a_trial_in_space_fills_the_form(lab: Any, page: Any, over: Search) -> None:
+    lab('import dlstudio as dls\ndls.show("threefold")')
+    cockpit = page.locator(".dls-cockpit")
+    cockpit.wait_for()
+    page.wait_for_selector(".dls-cockpit .dls-figure[data-drawn]")
+    picture(page, "Front")
+    cockpit.locator(".dls-figure").scroll_into_view_if_needed()
+    cockpit.locator(".dls-figure .gl-container canvas").first.wait_for()
+    said = cockpit.locator(".dls-point-form .dls-message")
+    x = cockpit.locator(".dls-parameter-card", has_text="x").locator("input").first
+    # Those at both ends, which no other trial hides.
+    ordered = sorted(rows(over, "complete"), key=lambda row: row.params["x"])
+    for row in (ordered[0], ordered[-1]):
+        place = place_of(page, row.number, PLACE_3D)
+        page.mouse.move(place[0] + 9, place[1] + 9)
+        page.mouse.move(*place, steps=5)
+        cockpit.locator(".dls-figure .hovertext", has_text=f"trial {row.number}").wait_for(state="attached")
+        page.mouse.click(*place, delay=150)
+        said.get_by_text(f"The values of trial {row.number};").wait_for()
+        assert float(x.input_value()) == row.params["x"]
+        shown = [
+            box.evaluate("box => box.selectedOptions[0].text")
+            for box in cockpit.locator(".dls-parameter-card select").all()
+        ]
+        assert shown == [str(row.params[name]) for name in ("clip", "flag", "hidden")]
+    assert page.faults == []
+
+
+def test_a_click_on_a_choice_fills_in_that_very_choice(over: Search) -> None:
+    cockpit = dls.show("threefold")
+    assert isinstance(cockpit, Cockpit)
+    fields = cockpit.form.fields
+    for row in rows(over, "complete"):
+        cockpit._pick({"trial": row.number, "axes": {}, "exact": True})
+        assert repr({name: field.value() for name, field in fields.items()}) == repr(dict(row.params))
+        assert not any(field.is_open for field in fields.values())
+    for page in (SLICES, PLANE):
+        cockpit.pages.value = page
+        cockpit.across.value, cockpit.up.value = "flag", "clip"
+        figure = cockpit.chart.figure
+        assert figure is not None
+        axes = {name: axis for axis, name in figure.layout.meta["axes"].items()}
+        for name in ("clip", "flag"):
+            cockpit.form.fill({})
+            for choice in MIXED[name]:
+                cockpit._pick({"trial": None, "axes": {axes[name]: str(choice)}, "exact": False})
+                assert repr(fields[name].value()) == repr(choice) and not fields[name].is_open
+                assert f"{name} as clicked" in cockpit.form.message.value
+            assert [field.is_open for field in fields.values()] == [one != name for one in fields]
+            cockpit._pick({"trial": None, "axes": {axes[name]: "elsewhere"}, "exact": False})
+            assert "as clicked" not in cockpit.form.message.value and not fields[name].is_open
 
 
 def test_card_and_cockpit_say_what_the_result_says(home: Path) -> None:

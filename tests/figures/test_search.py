@@ -161,6 +161,53 @@ def test_every_dot_knows_its_trial(evil: bool, directions: tuple[str, ...]) -> N
     assert [trace.hoverinfo for trace in contour.data if trace.type == "contour"] == ["skip"]
 
 
+MIXED: dict[str, list[Any]] = {
+    "opt": [None, "sgd", 1, 1.5, True], "clip": [None, 0.5, 1.0], "size": [32, 64, 128], "kind": ["1", 1, "<b>1</b>"],
+}  # fmt: skip
+
+
+def mixed() -> SearchResult:
+    """A search over choices of every kind, of which each was tried."""
+    draw = np.random.default_rng(3)
+    rows = tuple(
+        TrialResult(
+            number=number, state="complete", values=(float(draw.normal()),),
+            params={name: choices[(number + at) % len(choices)] for at, (name, choices) in enumerate(MIXED.items())},
+            run=None, started=1.7e9 + number, wall_s=1.0, reason=None, violations={}, reports={},
+        )
+        for number in range(15)
+    )  # fmt: skip
+    return dataclasses.replace(made(), space=read_space(MIXED, None).to_json(), rows=rows, importances={})
+
+
+def test_choices_of_every_kind_are_drawn_as_people_write_them() -> None:
+    result = mixed()
+    names = {"opt": ["None", "sgd", "1", "1.5", "True"], "clip": ["None", "0.5", "1.0"], "size": ["32", "64", "128"]}
+    names["kind"] = ["'1'", "1", escape("'<b>1</b>'")]  # quoted, because two would read the same
+    rows = {row.number: row for row in result.rows}
+
+    def told(number: int, name: str) -> str:
+        value = rows[number].params[name]
+        return names[name][[repr(choice) for choice in MIXED[name]].index(repr(value))]
+
+    slices = tuning.slices(result)
+    for axis, name in slices.layout.meta["axes"].items():
+        assert list(slices.layout[f"xaxis{axis[1:]}"].categoryarray) == names[name]
+        (trace,) = (trace for trace in slices.data if (trace.xaxis or "x") == axis)
+        dots = list(zip(trace.customdata, trace.x, trace.y, strict=True))
+        assert sorted(number for number, _, _ in dots) == sorted(rows)
+        assert all(told(number, name) == x and rows[number].value == y for number, x, y in dots)
+    for across, up in (("opt", "clip"), ("size", "kind")):
+        contour = tuning.contour(result, across, up)
+        (trace,) = (trace for trace in contour.data if trace.type == "scatter" and trace.x)
+        for number, x, y in zip(trace.customdata, trace.x, trace.y, strict=True):
+            assert (told(number, across), told(number, up)) == (str(x), str(y))
+    lines = [trace for trace in tuning.parallel(result).data if trace.mode == "lines"]
+    for name in ("opt", "clip", "kind"):
+        drawn = [dict(tuple(pair) for pair in line.customdata)[name] for line in lines]
+        assert sorted(drawn) == sorted(told(number, name) for number in rows)
+
+
 def test_a_front_draws_its_trials_and_knows_them() -> None:
     result = made(directions=("max", "min"))
     figure = tuning.front(result)

@@ -15,6 +15,7 @@ from torch import nn
 from dlstudio import results
 from dlstudio.errors import DLStudioError
 from dlstudio.training.recipe import Recipe
+from dlstudio.tuning.find_batch_size import find_batch_size
 from dlstudio.tuning.find_lr import find_lr
 from dlstudio.tuning.learning_rates import LearningRates, read_curve
 
@@ -190,6 +191,60 @@ def test_what_does_not_fit_its_batch_is_said(changes: dict[str, Any], says: str)
     options = {"model": nn.Linear(3, 1), "loss": nn.functional.mse_loss, **changes}
     with pytest.raises(DLStudioError, match=says):
         find_lr(options.pop("model"), loader=[batch], progress=False, **options)
+
+
+def stray(parameters: Any) -> torch.optim.Optimizer:
+    """An optimiser over the parameters of some other model."""
+    return torch.optim.Adam(nn.Linear(2, 2).parameters())
+
+
+def unreadable(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """A loss that fails as a model that returns a tuple does."""
+    return (outputs, targets).mean()  # type: ignore[attr-defined,no-any-return]
+
+
+def in_place(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """A loss whose gradient needs what it has overwritten."""
+    grown = outputs.exp()
+    grown.add_(1)
+    return grown.mean()
+
+
+UNTRAINABLE: list[tuple[dict[str, Any], str]] = [
+    ({"optimizer": torch.optim.LBFGS}, "a step from one gradient, but got LBFGS"),
+    ({"optimizer": stray}, "of the model's parameters, but got Adam over others"),
+    ({"optimizer": stray(None)}, "of the model's parameters, but got Adam over others"),
+    ({"optimizer": torch.optim.SparseAdam}, "an optimiser that can make a step, but got RuntimeError"),
+    ({"loss": lambda outputs, targets: torch.tensor(1.0)}, "a loss with a gradient"),
+    ({"loss": lambda outputs, targets: outputs.detach().mean()}, "a loss with a gradient"),
+    ({"loss": in_place}, "whose gradient can be computed"),
+    ({"loss": unreadable}, "fit the batches, but got AttributeError"),
+    ({"seed": "x"}, "seed to be a whole number.*, but got seed='x'"),
+    ({"seed": 1.5}, "seed to be a whole number"),
+    ({"seed": -1}, "seed to be a whole number"),
+    ({"seed": 2**64}, "seed to be a whole number"),
+]
+
+
+@pytest.mark.parametrize(("changes", "says"), UNTRAINABLE)
+@pytest.mark.parametrize("find", [functools.partial(find_lr, progress=False), find_batch_size], ids=["lr", "size"])
+def test_what_cannot_be_trained_is_said(find: Any, changes: dict[str, Any], says: str) -> None:
+    batch = torch.randn(16, 3), torch.randn(16, 1)
+    options = {"loss": nn.functional.mse_loss, **changes}
+    with pytest.raises(DLStudioError, match=says):
+        find(nn.Linear(3, 1), loader=[batch], **options)
+
+
+def test_an_optimiser_of_a_part_of_the_model_trains_that_part() -> None:
+    model = nn.Sequential(Point(1), nn.Linear(1, 1, dtype=torch.float64))
+    optimizer = torch.optim.SGD(model[0].parameters(), lr=1.0)
+    data = {"loader": [(torch.zeros(1), torch.zeros(1))], "loss": lambda x, _: (x**2).mean()}
+    found = find_lr(model, **data, optimizer=optimizer, low=1e-4, high=1e-2, n_steps=10, progress=False)
+    slope, bias = model[1].weight.item(), model[1].bias.item()
+    x = [1.0]
+    for rate in np.geomspace(1e-4, 1e-2, 10):
+        x.append(x[-1] - rate * 2 * slope * (slope * x[-1] + bias))
+    assert found.loss == pytest.approx((slope * np.array(x[1:]) + bias) ** 2, rel=1e-9)
 
 
 def test_bad_models() -> None:

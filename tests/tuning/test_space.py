@@ -85,6 +85,13 @@ def test_choices_may_be_lists_and_booleans_beside_numbers() -> None:
     assert space.meanings({"model_options.hidden": hidden.known([8, 8])}) == {"model_options.hidden": [8, 8]}
 
 
+def test_choices_that_are_equal_but_not_alike_are_told_apart() -> None:
+    axis = read_space({"x": [1, 1.0, True, [1], [True]]}, None).axes["x"]
+    for value in axis.choices:
+        assert repr(axis.meaning(axis.known(value))) == repr(value)
+    assert read_space({"x": [1, 2]}, None).axes["x"].known(2.0) == 2  # as long as only one can be meant
+
+
 def test_numbers_of_numpy_and_tuples_are_what_they_stand_for() -> None:
     sizes, hidden = list(np.array([16, 32])), [(8,), (16, 16)]
     space = read_space({"batch_size": sizes, "lr": (np.float32(0.25), np.float64(0.5)), "h": hidden}, None)
