@@ -28,7 +28,7 @@ def inside(package: str, *parts: str) -> Path:
 @pytest.fixture(scope="module")
 def few_threads() -> Iterator[None]:
     before = torch.get_num_threads()
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
 
