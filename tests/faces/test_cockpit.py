@@ -118,13 +118,19 @@ def picture(page: Any, name: str) -> None:
     )
 
 
-@pytest.mark.browser
-@pytest.mark.timeout(600)
-def test_a_search_is_steered_by_clicking(lab: Any, page: Any, search: Search) -> None:
-    lab('import dlstudio as dls\ndls.show("steered")')
+def cockpit_of(lab: Any, page: Any, name: str) -> Any:
+    """Show a search in a notebook; returns its cockpit, once its first picture is drawn."""
+    lab(f'import dlstudio as dls\ndls.show("{name}")')
     cockpit = page.locator(".dls-cockpit")
     cockpit.wait_for()
     page.wait_for_selector(".dls-cockpit .dls-figure[data-drawn]")
+    return cockpit
+
+
+@pytest.mark.browser
+@pytest.mark.timeout(600)
+def test_a_search_is_steered_by_clicking(lab: Any, page: Any, search: Search) -> None:
+    cockpit = cockpit_of(lab, page, "steered")
     held = until(lambda: rows(search, "running"))[0]
     said = cockpit.locator(".dls-point-form .dls-message")
 
@@ -180,7 +186,7 @@ def test_a_search_is_steered_by_clicking(lab: Any, page: Any, search: Search) ->
     cockpit.get_by_role("button", name="Yes, stop the search").click()
     cockpit.locator('.dls-status[data-status="KILLED"]').wait_for()
     page.wait_for_selector('.dls-trials[data-over="true"]')
-    assert cockpit.get_by_role("button", name="Try these values next").is_disabled()
+    cockpit.locator("button:disabled", has_text="Try these values next").wait_for()
 
     kinds = [event["kind"] for event in search.run.events()]
     asked_for = {"enqueue", "set_range", "stop_trial", "keep_trial", "pause", "resume", "add_workers", "stop"}
@@ -195,10 +201,7 @@ def test_a_search_is_steered_by_clicking(lab: Any, page: Any, search: Search) ->
 @pytest.mark.browser
 @pytest.mark.timeout(600)
 def test_a_click_on_a_trial_in_space_fills_the_form(lab: Any, page: Any, over: Search) -> None:
-    lab('import dlstudio as dls\ndls.show("threefold")')
-    cockpit = page.locator(".dls-cockpit")
-    cockpit.wait_for()
-    page.wait_for_selector(".dls-cockpit .dls-figure[data-drawn]")
+    cockpit = cockpit_of(lab, page, "threefold")
     picture(page, "Front")
     cockpit.locator(".dls-figure").scroll_into_view_if_needed()
     cockpit.locator(".dls-figure .gl-container canvas").first.wait_for()
