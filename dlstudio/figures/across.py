@@ -47,7 +47,8 @@ def first_axes(comparison: Comparison) -> list[str]:
     """The columns that `parallel` is drawn with as long as nobody has chosen others; none for plain values."""
     if not comparison.run_records:
         return []
-    return list(dict.fromkeys([*varied(comparison), *numeric(comparison)]))[:FIRST_AXES]
+    columns = dict.fromkeys([*varied(comparison), *numeric(comparison)])
+    return [name for name in columns if name != comparison.metric][:FIRST_AXES]  # the metric is the last axis anyway
 
 
 def parallel(comparison: Comparison, columns: list[str]) -> go.Figure:
@@ -70,10 +71,11 @@ def parallel(comparison: Comparison, columns: list[str]) -> go.Figure:
             },
             dimensions=[*axes, metric],
             labelfont={"size": 12},
+            labelangle=-12,  # so that long names of neighbours do not run into each other
         )
     )
     theme.apply(figure, height=420)
-    return figure.update_layout(margin={"l": 80, "r": 40, "t": 70, "b": 30})
+    return figure.update_layout(margin={"l": 80, "r": 40, "t": 90, "b": 30})
 
 
 def scatter_matrix(comparison: Comparison, columns: list[str]) -> go.Figure:

@@ -113,6 +113,7 @@ def test_a_comparison_is_the_same_on_all_faces(
     assert all(words in on_page for words, _ in figures.pictures(c))
     assert data_of(card.charts[-2].figure) == data_of(figures.curves(overlay(c, "val/auc")))
     assert data_of(card.charts[-1].figure) == data_of(across.parallel(c, across.first_axes(c)))
+    assert [axis.label for axis in card.charts[-1].figure.data[0].dimensions].count("Validation AUC") == 1
     advice = c.recommend()
     decision = open_page(page="Decision")
     assert advice.sentence in body and advice.sentence in markup(decision)
